@@ -1,0 +1,67 @@
+"""requests, for chat: one blocking client for any chat service, threads instead of an event loop.
+
+>>> from chatsdk import Client
+>>> client = Client("gigachat")             # the key is in GIGACHAT_CREDENTIALS
+>>> print(client.chat("Hello"))             # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+import logging
+from typing import Any
+
+from chatsdk.version import __version__
+
+# Where each public name lives.  Its module is loaded when the name is first used: `import chatsdk`
+# alone loads neither requests nor attrs.  Type checkers read __init__.pyi instead.
+_HOMES = {
+    "chatsdk.client": ("chat", "Client", "stream"),
+    "chatsdk.conversation": ("Conversation",),
+    "chatsdk.deadlines": ("Timeout",),
+    "chatsdk.errors": (
+        "APIConnectionError",
+        "APIStatusError",
+        "APITimeoutError",
+        "AuthenticationError",
+        "BadRequestError",
+        "CancelledError",
+        "ChatError",
+        "ConfigurationError",
+        "ConflictError",
+        "MissingCredentialsError",
+        "NotFoundError",
+        "PermissionDeniedError",
+        "ProtocolError",
+        "ProviderError",
+        "RateLimitError",
+        "RedirectError",
+        "ServerError",
+        "StreamInterruptedError",
+        "UnprocessableEntityError",
+        "UnsupportedError",
+    ),
+    "chatsdk.messages": ("Delta", "Message", "Model", "Reply", "ToolCall", "ToolCallPart", "Usage"),
+    "chatsdk.providers.base": ("Provider",),
+    "chatsdk.retry": ("RetryPolicy",),
+    "chatsdk.streams": ("Stream",),
+    "chatsdk.tokens": ("FileTokenStore", "MemoryTokenStore", "Token", "TokenStore"),
+    "chatsdk.wire": ("Limits",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *_HOME]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'chatsdk' has no attribute {name!r}")
+    found = getattr(import_module(_HOME[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,102 @@
+"""One call: its targets in order, their attempts, and what of them is handed out."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+import logging
+from typing import TypeVar
+
+from attrs import frozen
+
+from chatsdk.errors import CancelledError, ChatError, ProtocolError
+from chatsdk.messages import Delta, Model, Query
+from chatsdk.providers.base import Provider
+from chatsdk.retry import RetryPolicy
+from chatsdk.transport import Exchange
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+
+@frozen
+class Route:
+    """Whom to ask, and what."""
+
+    provider: Provider
+    query: Query
+
+
+class Call:
+    """A question on its way to the first of its routes that answers.
+
+    Attributes:
+        provider: The name of the service that is asked now.
+        model: The language model that is asked for.
+    """
+
+    def __init__(self, exchange: Exchange, policy: RetryPolicy, routes: list[Route]) -> None:
+        self.provider: str | None = None
+        self.model: str | None = None
+        self._exchange = exchange
+        self._policy = policy
+        self._routes = routes
+        self._handed = False
+
+    def cancel(self) -> None:
+        """End it, from any thread."""
+        self._exchange.cancel()
+
+    def steps(self) -> Generator[Delta | None, None, None]:
+        """Yield the steps of the answer; None each time that a service accepts the question.
+
+        A route that fails before anything of its answer was handed out gives way to the next.
+        """
+        for route in self._routes:
+            self.provider = self._exchange.provider = route.provider.name
+            self.model = route.provider.model_of(route.query)
+            try:
+                yield from self._attempts(route)
+                return
+            except ChatError as error:
+                final = self._handed or route is self._routes[-1]
+                if final or isinstance(error, CancelledError):
+                    raise
+                log.warning("%s failed (%s); trying the next", self.provider, type(error).__name__)
+
+    def _attempts(self, route: Route) -> Generator[Delta | None, None, None]:
+        watch = self._exchange.watch
+        for attempt in self._policy.attempts(watch.sleep, watch.left, lambda: not self._handed):
+            with attempt:
+                try:
+                    yield from self._attempt(route)
+                finally:
+                    self._exchange.finish()
+                return
+
+    def _attempt(self, route: Route) -> Generator[Delta | None, None, None]:
+        request = route.provider.prepare(route.query, self._exchange.fetch)
+        body = self._exchange.open(request)
+        yield None
+        try:
+            for delta in route.provider.deltas(route.query, body):
+                self._handed = True
+                yield delta
+        except (ChatError, GeneratorExit):
+            raise
+        except Exception as error:
+            raise ProtocolError(
+                f"the answer of {route.provider.name} cannot be read ({type(error).__name__})"
+            ) from error
+
+
+def list_models(exchange: Exchange, policy: RetryPolicy, provider: Provider) -> list[Model]:
+    """Return the models that a service offers, asking it where it can be asked."""
+    exchange.provider = provider.name
+    watch = exchange.watch
+    for attempt in policy.attempts(watch.sleep, watch.left, lambda: True):
+        with attempt:
+            try:
+                return provider.list_models(exchange.fetch)
+            finally:
+                exchange.finish()
+    raise AssertionError("tenacity gives at least one attempt")

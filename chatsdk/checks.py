@@ -1,0 +1,208 @@
+"""What callers may give: messages and parameters, checked before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+import json
+import math
+from typing import Any
+
+import attrs
+
+from chatsdk.errors import unknown
+from chatsdk.messages import Message, tool_call, ToolCall
+
+ROLES = ("system", "user", "assistant", "tool")
+
+
+def messages_from(messages: Any) -> tuple[Message, ...]:
+    """Return what a caller gave as messages: a str, a Message, a dict, or an iterable of those.
+
+    Raises:
+        TypeError: An item is none of these; the message says which.
+        ValueError: The list is empty, a role is unknown, or a text is no Unicode text.
+    """
+    if isinstance(messages, (str, Message, Mapping)):
+        return (_message(messages, "messages"),)
+    if isinstance(messages, (bytes, bytearray)) or not isinstance(messages, Iterable):
+        raise TypeError(
+            "messages must be a str, a Message, a dict with role and content, or an iterable of"
+            f" those, not {type(messages).__name__}"
+        )
+    found = tuple(_message(item, f"messages[{n}]") for n, item in enumerate(messages))
+    if not found:
+        raise ValueError("messages is empty; there is nothing to ask")
+    return found
+
+
+_KEYS = [attribute.name for attribute in attrs.fields(Message)]
+
+
+def _message(item: Any, where: str) -> Message:
+    if isinstance(item, str):
+        item = Message("user", item)
+    elif isinstance(item, Mapping):
+        item = _from_mapping(item, where)
+    if not isinstance(item, Message):
+        raise TypeError(
+            f"{where} must be a str, a Message or a dict with role and content,"
+            f" not {type(item).__name__}"
+        )
+    if item.role not in ROLES:
+        raise ValueError(f"{where}: " + str(unknown(ValueError, "role", item.role, list(ROLES))))
+    if not isinstance(item.content, str):
+        raise TypeError(f"{where}: content must be a str, not {type(item.content).__name__}")
+    check_text(item.content, f"{where}: content")
+    return item
+
+
+def _from_mapping(item: Mapping[str, Any], where: str) -> Message:
+    for key in item:
+        if key not in _KEYS:
+            raise TypeError(f"{where}: " + str(unknown(TypeError, "key", key, _KEYS)))
+    if "role" not in item:
+        raise TypeError(f"{where} has no role; a message is a dict with role and content")
+    if "content" not in item and not item.get("tool_calls"):
+        raise TypeError(f"{where} has no content; a message is a dict with role and content")
+    calls = tuple(_tool_call(call, where) for call in item.get("tool_calls") or ())
+    content = item.get("content")
+    if content is None and calls:
+        content = ""
+    details = {key: item[key] for key in item if key not in ("content", "tool_calls")}
+    return Message(**details, content=content, tool_calls=calls)  # type: ignore[arg-type]
+
+
+def _tool_call(call: Any, where: str) -> ToolCall:
+    """Return a call of the history: a ToolCall, or a dict in OpenAI's shape."""
+    if isinstance(call, ToolCall):
+        return call
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise TypeError(f"{where}: a tool call is a ToolCall or a dict in OpenAI's shape")
+    return tool_call(call.get("id"), function["name"], function.get("arguments") or "{}")
+
+
+def check_text(text: str, where: str) -> None:
+    """Refuse a text that has no UTF-8 form."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{where} has a lone surrogate at position {error.start}") from None
+
+
+# What a caller may say in keywords, beside the messages.  None is never checked: not given.
+
+
+def _number(name: str, value: Any, least: float, most: float, kind: type = float) -> Any:
+    wanted = "an int" if kind is int else "a number"
+    allowed = int if kind is int else (int, float)
+    if isinstance(value, bool) or not isinstance(value, allowed):
+        raise TypeError(f"{name} must be {wanted}, not {type(value).__name__}")
+    if not (least <= value <= most and math.isfinite(value)):
+        bounds = f"{least:g} to {most:g}" if math.isfinite(most) else f"{least:g} or more"
+        raise ValueError(f"{name} must be {bounds}, not {value!r}")
+    return value
+
+
+def _temperature(value: Any) -> Any:
+    return _number("temperature", value, 0, math.inf)
+
+
+def _max_tokens(value: Any) -> Any:
+    return _number("max_tokens", value, 1, math.inf, int)
+
+
+def _top_p(value: Any) -> Any:
+    return _number("top_p", value, 0, 1)
+
+
+def _seed(value: Any) -> Any:
+    return _number("seed", value, -(2**63), 2**64 - 1, int)
+
+
+def _stop(value: Any) -> tuple[str, ...]:
+    texts = (value,) if isinstance(value, str) else value
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
+        raise TypeError("stop must be a str or a list of str")
+    for text in texts:
+        check_text(text, "stop")
+    return tuple(texts)
+
+
+def _tools(value: Any) -> tuple[Mapping[str, Any], ...]:
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"tools must be a list, not {type(value).__name__}")
+    for n, item in enumerate(value):
+        function = item.get("function") if isinstance(item, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            raise TypeError(f"tools[{n}] must be a dict in OpenAI's shape: type, function, name")
+        _json("tools", item)
+    return tuple(value)
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    check_text(value, name)
+    return value
+
+
+def _model(value: Any) -> str:
+    if not _text("model", value).strip():
+        raise ValueError("model is empty")
+    return str(value)
+
+
+def _reasoning_effort(value: Any) -> str:
+    return _text("reasoning_effort", value)
+
+
+def _json(name: str, value: Any) -> Any:
+    """Refuse what has no JSON form before anything is sent."""
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except TypeError as error:
+        raise TypeError(f"{name} has no JSON form: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name} has no JSON form: {type(error).__name__}") from None
+    return value
+
+
+def _extra_body(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"extra_body must be a dict, not {type(value).__name__}")
+    return _json("extra_body", dict(value))
+
+
+def _tool_choice(value: Any) -> Any:
+    return _json("tool_choice", value)
+
+
+def _response_format(value: Any) -> Any:
+    return _json("response_format", value)
+
+
+PARAMETERS: dict[str, Callable[[Any], Any]] = {
+    "model": _model,
+    "temperature": _temperature,
+    "max_tokens": _max_tokens,
+    "top_p": _top_p,
+    "stop": _stop,
+    "seed": _seed,
+    "tools": _tools,
+    "tool_choice": _tool_choice,
+    "response_format": _response_format,
+    "reasoning_effort": _reasoning_effort,
+    "extra_body": _extra_body,
+}
+
+
+def option(name: str, value: Any, kind: type) -> Any:
+    """Return the value of a parameter that only one provider knows, if it is of its kind."""
+    if kind in (int, float):
+        return _number(name, value, 0, math.inf, kind)
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+    if isinstance(value, str) and not (value.isprintable() and value.isascii()):
+        raise ValueError(f"{name} must be printable ASCII: it is sent as a header")
+    return value

@@ -1,0 +1,169 @@
+"""How long a call may wait, and the watch that holds it to that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+import math
+import socket
+import threading
+import time
+from typing import Any
+
+from attrs import evolve, field, frozen
+
+from chatsdk.errors import ConfigurationError
+
+
+def _seconds(instance: Any, attribute: Any, value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(
+            f"timeout: {attribute.name} must be a number of seconds or None,"
+            f" not {type(value).__name__}"
+        )
+    if not 0 < value < math.inf:
+        raise ConfigurationError(f"timeout: {attribute.name} must be above 0 and finite, or None")
+
+
+@frozen(kw_only=True)
+class Timeout:
+    """The longest waits of a call, in seconds; None switches one off.
+
+    Attributes:
+        connect: For each address of a host, TLS included.
+        first: From the request until the head of the answer is here.
+        read: The longest silence between data; heartbeats are no data.
+        total: Everything: retries, sleeps, token calls and slow drips included.
+    """
+
+    connect: float | None = field(default=10.0, validator=_seconds)
+    first: float | None = field(default=60.0, validator=_seconds)
+    read: float | None = field(default=60.0, validator=_seconds)
+    total: float | None = field(default=600.0, validator=_seconds)
+
+    def changed(self, value: Any) -> Timeout:
+        """Return what a caller means: a Timeout, or a number for ``first`` and ``read``."""
+        if value is None:
+            return self
+        if isinstance(value, Timeout):
+            return value
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"timeout must be a number or a Timeout, not {type(value).__name__}")
+        return evolve(self, first=float(value), read=float(value))
+
+
+class Watch:
+    """Bounds every wait of one call, and can end them all from another thread.
+
+    Attributes:
+        phase: What is waited for: ``"connect"``, ``"first"`` or ``"read"``.
+        cancelled: Whether the call was ended from outside.
+        silent: Seconds of the reading phase without data so far; time that the caller takes
+            between two reads does not count.
+        reused: Whether the request went out on a connection that had served another one.
+        fresh: Whether the next request must go out on a new connection.
+        answered: Whether a byte of the answer's head has come.
+        cut: Whether the connection ended within the head.
+    """
+
+    def __init__(self, timeout: Timeout, clock: Callable[[], float] = time.monotonic) -> None:
+        self.timeout = timeout
+        self.clock = clock
+        self.started = clock()
+        self.deadline = math.inf if timeout.total is None else self.started + timeout.total
+        self.phase = "connect"
+        self.cancelled = False
+        self.silent = 0.0
+        self.reused = self.fresh = self.answered = self.cut = False
+        self._limit: float | None = timeout.connect
+        self._since = self.started
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._sock: Any = None
+
+    def begin(self, phase: str) -> None:
+        """Enter a phase: its wait begins now."""
+        self.phase = phase
+        self._limit = getattr(self.timeout, phase)
+        self._since = self.clock()
+        self.silent = 0.0
+        if phase != "read":
+            self.answered = self.cut = False
+
+    def resume(self) -> float:
+        """Go on waiting for data after the caller had the word; return the time."""
+        now = self.clock()
+        self._since = now - self.silent
+        return now
+
+    def hurry(self, seconds: float) -> None:
+        """Let everything end within some seconds from now, if it would not anyway."""
+        self.deadline = min(self.deadline, self.clock() + seconds)
+
+    @contextmanager
+    def hurried(self, seconds: float) -> Iterator[None]:
+        """Let what is done inside end within some seconds; the call itself may go on."""
+        deadline = self.deadline
+        self.hurry(seconds)
+        try:
+            yield
+        finally:
+            self.deadline = deadline
+
+    def remaining(self) -> float | None:
+        """Return the seconds that the next wait may take, None for no bound.
+
+        Raises:
+            TimeoutError: There are none left.
+        """
+        end = self.deadline
+        if self._limit is not None:
+            end = min(end, self._since + self._limit)
+        if end == math.inf:
+            return None
+        left = end - self.clock()
+        if left <= 0:
+            raise TimeoutError(f"timed out ({self.expired()})")
+        return left
+
+    def left(self) -> float | None:
+        """Return the seconds until the end of the whole call, None for no bound, not below 0."""
+        if self.deadline == math.inf:
+            return None
+        return max(0.0, self.deadline - self.clock())
+
+    def expired(self) -> str:
+        """Return the name of the wait that is over."""
+        return "total" if self.clock() >= self.deadline else self.phase
+
+    def attach(self, sock: Any) -> None:
+        """Take charge of a socket: its waits are bounded by this watch from now on."""
+        sock = getattr(sock, "socket", sock)  # TLS within TLS wraps the socket itself
+        with self._lock:
+            if self.cancelled:
+                raise ConnectionAbortedError("the call was cancelled")
+            sock.watch = self
+            self._sock = sock
+
+    def release(self) -> None:
+        """Let the socket go: it may serve another call from now on."""
+        with self._lock:
+            self._sock = None
+
+    def cancel(self) -> None:
+        """End every wait of this call, now and later, from any thread."""
+        with self._lock:
+            self.cancelled = True
+            sock = self._sock
+            if sock is not None and sock.watch is self:
+                # One that was closed or never connected has nobody waiting on it.  The TLS socket's
+                # own method would pull the rug from under its reader.
+                with suppress(OSError):
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        self._over.set()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, but no longer than until the call is cancelled."""
+        self._over.wait(seconds)

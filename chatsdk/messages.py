@@ -1,0 +1,221 @@
+"""What is said: messages, the question, the steps of an answer and the whole of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import json
+from typing import Any
+
+from attrs import field, frozen
+
+
+@frozen
+class ToolCall:
+    """A call of a function that the model asks for.
+
+    Attributes:
+        id: The service's id of the call, or None where the protocol has none.
+        name: The function's name.
+        arguments: Its arguments, or None if ``raw`` is no JSON object.
+        raw: The arguments as the text that came.
+    """
+
+    id: str | None
+    name: str
+    arguments: dict[str, Any] | None
+    raw: str
+
+
+def tool_call(id: str | None, name: str, raw: str) -> ToolCall:
+    """Return the call with its arguments read, or None for them if they are no JSON object."""
+    try:
+        arguments = json.loads(raw)
+    except (ValueError, RecursionError):
+        arguments = None
+    return ToolCall(id, name, arguments if isinstance(arguments, dict) else None, raw)
+
+
+@frozen
+class Message:
+    """One turn of a conversation.
+
+    Attributes:
+        role: ``"system"``, ``"user"``, ``"assistant"`` or ``"tool"``.
+        content: The text.
+        name: For role ``"tool"``: the function whose result this is.
+        tool_call_id: For role ``"tool"``: the call whose result this is, where calls have ids.
+        tool_calls: For role ``"assistant"``: the calls that the model asked for.
+        state: What the service wants back untouched, as it came in `Reply.message`.
+    """
+
+    role: str
+    content: str = ""
+    name: str | None = None
+    tool_call_id: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    state: Mapping[str, Any] | None = field(default=None, repr=False)
+
+
+@frozen
+class Usage:
+    """Tokens of the language model; None is what the service does not tell.
+
+    Attributes:
+        prompt_tokens: Tokens of the question, cached ones included.
+        completion_tokens: Tokens of the answer.
+        total_tokens: Both.
+        cached_tokens: The part of the question that was served from a cache.
+        reasoning_tokens: The part of the answer that was reasoning.
+    """
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+@frozen
+class ToolCallPart:
+    """A piece of a tool call: pieces with the same ``index`` belong together.
+
+    Attributes:
+        index: The call's place in the answer, from 0.
+        id: Its id, in the piece that tells it.
+        name: Its function, in the piece that tells it.
+        arguments: A piece of the arguments' JSON text.
+    """
+
+    index: int = 0
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+@frozen
+class Delta:
+    """One step of a stream; an attribute that this step does not tell is empty or None.
+
+    Attributes:
+        text: The next piece of the answer.
+        finish_reason: Why the answer ended.
+        usage: Tokens so far, or of the whole.
+        reasoning: The next piece of the model's reasoning.
+        tool_calls: Pieces of tool calls.
+        final: True if this step is the protocol's mark that the answer is whole.
+        model: The model that answers, in the service's words.
+        id: The service's id of the answer.
+        state: What the service wants back with the next question.
+        raw: The decoded frame.
+    """
+
+    text: str = ""
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallPart, ...] = ()
+    final: bool = False
+    model: str | None = None
+    id: str | None = None
+    state: Mapping[str, Any] | None = None
+    raw: Any = field(default=None, repr=False)
+
+
+@frozen
+class Reply:
+    """The answer to one question; a stream that broke has a partial one.
+
+    Attributes:
+        text: The text; ``str(reply)`` is the same.
+        model: The model that answered, in the service's words where it tells.
+        provider: The service's name.
+        finish_reason: ``"stop"``, ``"length"``, ``"tool_calls"``, ``"content_filter"``, a word of
+            the service that no table knows, or None while incomplete and where none is told.
+        usage: Tokens, or None.
+        tool_calls: Functions that the model asks for.
+        reasoning: The model's reasoning as text, or "".
+        id: The service's id of the answer, or None.
+        elapsed: Seconds from the call to the end, or so far.
+        first_text_after: Seconds from the call to the first text, or None.
+        raw: The decoded last body or frame, for what has no field.
+    """
+
+    text: str = ""
+    model: str | None = None
+    provider: str | None = None
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    reasoning: str = ""
+    id: str | None = None
+    elapsed: float = 0.0
+    first_text_after: float | None = None
+    raw: Any = field(default=None, repr=False)
+    state: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def message(self) -> Message:
+        """The reply as a message, to append to the history."""
+        return Message("assistant", self.text, tool_calls=self.tool_calls, state=self.state)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_markdown_(self) -> str:
+        return self.text
+
+
+@frozen
+class Model:
+    """A language model that a service offers.
+
+    Attributes:
+        id: The name to ask for.
+        provider: The service.
+        owner: Who made it, or None.
+        raw: The service's own entry.
+    """
+
+    id: str
+    provider: str
+    owner: str | None = None
+    raw: Any = field(default=None, repr=False)
+
+
+@frozen(kw_only=True)
+class Query:
+    """What is asked, in nobody's dialect; None is "the service's default".
+
+    Attributes:
+        messages: At least one.
+        model: The language model.
+        stream: Whether the answer should come in pieces.
+        temperature: Randomness, 0 or more.
+        max_tokens: The most tokens of the answer.
+        top_p: Nucleus sampling, 0 to 1.
+        stop: Texts that end the answer.
+        seed: For repeatable sampling.
+        tools: Functions in OpenAI's shape.
+        tool_choice: ``"auto"``, ``"none"``, ``"required"`` or a function in OpenAI's shape.
+        response_format: The shape that the answer must have.
+        reasoning_effort: ``"low"``, ``"medium"``, ``"high"`` or the service's own word.
+        extra_body: Merged into the request's body last.
+        extra_headers: Added to the request's headers last.
+        options: Further parameters that only this provider knows.
+    """
+
+    messages: tuple[Message, ...] = field(repr=False)
+    model: str | None = None
+    stream: bool = True
+    temperature: float | None = None
+    max_tokens: int | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    tools: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    tool_choice: Any = None
+    response_format: Any = None
+    reasoning_effort: str | None = None
+    extra_body: Mapping[str, Any] = field(factory=dict, repr=False)
+    extra_headers: Mapping[str, str] = field(factory=dict, repr=False)
+    options: Mapping[str, Any] = field(factory=dict)

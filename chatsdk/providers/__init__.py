@@ -1,0 +1,45 @@
+"""The table of services: a name, and where its class is found."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from chatsdk.errors import ConfigurationError, unknown
+from chatsdk.providers.base import Provider
+
+TABLE = {
+    "aichatonline": "chatsdk.providers.aichatonline:AiChatOnline",
+    "aura": "chatsdk.providers.aura:Aura",
+    "flowgpt": "chatsdk.providers.flowgpt:FlowGpt",
+    "gigachat": "chatsdk.providers.gigachat:GigaChat",
+    "h2o": "chatsdk.providers.h2o:H2o",
+}
+GROUP = "chatsdk.providers"  # the entry point group through which other packages join
+
+
+def get(name: str) -> type[Provider]:
+    """Return the class of a service.
+
+    Raises:
+        ConfigurationError: No service has that name; the message lists those that exist.
+    """
+    if name in TABLE:
+        module, _, attribute = TABLE[name].partition(":")
+        found = getattr(import_module(module), attribute)
+    else:
+        found = _from_entry_point(name)
+    if not (isinstance(found, type) and issubclass(found, Provider)):
+        raise ConfigurationError(f"what {GROUP} has for {name!r} is no subclass of Provider")
+    return found
+
+
+def names() -> list[str]:
+    """Return the names of all services, ours and those that other packages add."""
+    return sorted({*TABLE, *(point.name for point in entry_points(group=GROUP))})
+
+
+def _from_entry_point(name: str) -> object:
+    for point in entry_points(group=GROUP, name=name):
+        return point.load()
+    raise unknown(ConfigurationError, "provider", name, names())

@@ -1,0 +1,236 @@
+"""What a service may say about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+import hashlib
+import reprlib
+from typing import Any, ClassVar, TypeVar
+
+from attrs import field, frozen
+
+from chatsdk.errors import (
+    ChatError,
+    ProtocolError,
+    StreamInterruptedError,
+    UnsupportedError,
+)
+from chatsdk.messages import Delta, Message, Model, Query
+from chatsdk.settings import check_headers, secret
+from chatsdk.wire import Body, malformed, parse, Request, sse
+
+Fetch = Callable[[Request], bytes]
+Kind = TypeVar("Kind")
+
+
+@frozen(kw_only=True)
+class Provider:
+    """A chat service: where it lives, what it wants to be asked, how its answer is read.
+
+    A provider is a description, frozen and without state; it makes no call itself.  Facts about
+    the service are bare class attributes, what a user may change are fields.
+
+    Attributes:
+        name: The service's name in a target.
+        title: Its name for people.
+        state: Whether the real service is alive, in words.
+        alive: The same as a fact: False makes a client without a `base_url` of its own warn.
+        page: Where the service or its protocol is documented.
+        streaming: Whether the answer comes in pieces.
+        system_messages: Whether the protocol has system messages (else they are flattened).
+        history: Whether the protocol has a history (else it is flattened).
+        tools: Whether functions can be offered to the model.
+        models: Language models known when this was written; the first is no default.
+        aliases: Other names for them.
+        parameters: The parameters that the service honours, and what each becomes.
+        options: Those of them that no other service need know, and their types.
+        end_mark: Whether the protocol marks the end of an answer.
+        may_be_empty: Whether a whole answer may have no text.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    state: ClassVar[str] = "alive"
+    alive: ClassVar[bool] = True
+    page: ClassVar[str] = ""
+    streaming: ClassVar[bool] = True
+    system_messages: ClassVar[bool] = True
+    history: ClassVar[bool] = True
+    tools: ClassVar[bool] = False
+    models: ClassVar[tuple[str, ...]] = ()
+    aliases: ClassVar[Mapping[str, str]] = {}
+    parameters: ClassVar[Mapping[str, str]] = {}
+    options: ClassVar[Mapping[str, type]] = {}
+    end_mark: ClassVar[bool] = True
+    may_be_empty: ClassVar[bool] = True
+
+    base_url: str
+    model: str
+    api_key: str | None = secret(None)
+    headers: Mapping[str, str] = field(factory=dict, repr=False, validator=check_headers)
+    cookies: Mapping[str, str] = field(factory=dict, repr=False, validator=check_headers)
+
+    # What is asked
+
+    def prepare(self, query: Query, fetch: Fetch) -> Request:
+        """Return the request for an answer; steps before it are made with ``fetch``.
+
+        Args:
+            query: What is asked.
+            fetch: Sends a `Request` of this call and returns the body of its answer.
+        """
+        raise NotImplementedError
+
+    def list_models(self, fetch: Fetch) -> list[Model]:
+        """Return the models that the service offers; here those known when this was written."""
+        return [Model(id, self.name) for id in self.models]
+
+    def model_of(self, query: Query) -> str:
+        """Return the name of the language model to ask for."""
+        model = query.model or self.model
+        return self.aliases.get(model, model)
+
+    def check(self, query: Query) -> None:
+        """Refuse what this service cannot do, before anything is sent.
+
+        Raises:
+            UnsupportedError: Says what.
+        """
+        for message in query.messages:
+            if not self.tools and (message.role == "tool" or message.tool_calls):
+                raise UnsupportedError(
+                    f"{self.name} knows no tools: no message of role 'tool' and no tool_calls",
+                    provider=self.name,
+                )
+
+    def origin(self) -> str:
+        """Return scheme, host and port of the base URL."""
+        return "/".join(self.base_url.split("/", 3)[:3])
+
+    def request_headers(
+        self, protocol: Mapping[str, str], extra: Mapping[str, str]
+    ) -> dict[str, str]:
+        """Return the protocol's headers, the provider's over them, and the call's over both."""
+        return merged_headers(protocol, self.headers, extra)
+
+    # What is read
+
+    def events(self, body: Body) -> Iterator[Any]:
+        """Yield what the frames of an answer say; here server-sent events with JSON."""
+        return sse(body, self.parse)
+
+    def parse(self, frame: bytes) -> Any:
+        """Return what a frame says; here a JSON document."""
+        return parse(frame)
+
+    def decode(self, event: Any) -> Delta | None:
+        """Return the step of the answer in an event, or None if it has none.
+
+        Raises:
+            ProviderError: The event reports a failure.
+            ProtocolError: The event is none of this protocol.
+        """
+        raise NotImplementedError
+
+    def deltas(self, query: Query, body: Any) -> Iterator[Delta]:
+        """Yield the steps of an answer until its end.
+
+        What comes after the mark of the end is read, so that the connection can be used again, but
+        cannot spoil the answer any more.
+
+        Raises:
+            StreamInterruptedError: The body ended without the protocol's mark of the end.
+            ChatError: Anything else that goes wrong before that mark.
+        """
+        whole = not self.end_mark
+        nothing = True
+        try:
+            for event in self.events(body):
+                delta = self.decode(event)
+                if delta is None:
+                    continue
+                nothing = False
+                if delta.final and not whole:
+                    whole = True
+                    body.hurry()
+                yield delta
+        except ChatError:
+            if not (whole and self.end_mark):
+                raise
+        if not whole:
+            raise StreamInterruptedError(
+                f"the answer of {self.name} ended without its end mark", retryable=True
+            )
+        if nothing and not self.may_be_empty:
+            raise ProtocolError(f"the answer of {self.name} is empty", retryable=True)
+
+
+def merged_headers(*layers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of all layers; a later one wins, without regard to case."""
+    found: dict[str, tuple[str, str]] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            found[name.lower()] = (name, value)
+    return dict(found.values())
+
+
+def merged(body: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body with the caller's extra members merged in last, dicts level by level."""
+    result = dict(body)
+    for key, value in extra.items():
+        old = result.get(key)
+        if isinstance(old, dict) and isinstance(value, Mapping):
+            value = merged(old, value)
+        result[key] = value
+    return result
+
+
+def given(**members: Any) -> dict[str, Any]:
+    """Return the members that are not None."""
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def digest(*parts: str) -> str:
+    """Return a name for the parts that tells none of them."""
+    hashed = hashlib.sha256()
+    for part in parts:
+        hashed.update(len(part).to_bytes(8, "big") + part.encode())
+    return hashed.hexdigest()
+
+
+def member(event: Mapping[str, Any], name: str, kind: type[Kind]) -> Kind | None:
+    """Return a member of an object, or None if it is missing or null.
+
+    Raises:
+        ProtocolError: It is of another type than ``kind``; a bool is no int.
+    """
+    value = event.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        what = f"{name!r} is {type(value).__name__}, not {kind.__name__}"
+        raise malformed(what, reprlib.repr(value))
+    return value
+
+
+def count(event: Mapping[str, Any], name: str) -> int | None:
+    """Return a number of tokens, or None if it is not told as one."""
+    value = event.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def flatten(messages: tuple[Message, ...]) -> str:
+    """Return a conversation as one text, for services that take only a prompt.
+
+    One message is its content alone; several are lines ``Role: content`` with ``Assistant:`` as
+    the last.  These are the rules of the known clients from August 2023 on.
+    """
+    if len(messages) == 1:
+        return messages[0].content
+    turns = [f"{message.role.capitalize()}: {message.content}" for message in messages]
+    return "\n".join([*turns, "Assistant:"])
+
+
+def system_text(messages: tuple[Message, ...]) -> str:
+    """Return the contents of all system messages, joined by a line feed."""
+    return "\n".join(message.content for message in messages if message.role == "system")

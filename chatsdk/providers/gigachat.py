@@ -1,0 +1,395 @@
+"""GigaChat by Sber: a token first, then an API much like OpenAI's.
+
+Sources: the developer pages at https://developers.sber.ru/docs/ru/gigachat/api/reference and the
+recordings in the tests of the service's own SDK (github.com/ai-forever/gigachat), 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+import json
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+import uuid
+
+import attrs
+from attrs import field, frozen
+from attrs.validators import ge, in_
+
+from chatsdk.errors import MissingCredentialsError, ProtocolError, ProviderError, UnsupportedError
+from chatsdk.messages import Delta, Message, Model, Query, ToolCallPart, Usage
+from chatsdk.providers.base import (
+    count,
+    digest,
+    Fetch,
+    given,
+    member,
+    merged,
+    Provider,
+    system_text,
+)
+from chatsdk.settings import secret, setting, url
+from chatsdk.tokens import Token
+from chatsdk.wire import Grant, malformed, parse, Request, sse, whole
+
+DONE = object()  # what the frame [DONE] says
+SCOPES = ("GIGACHAT_API_PERS", "GIGACHAT_API_B2B", "GIGACHAT_API_CORP")
+FINISH = {"function_call": "tool_calls", "blacklist": "content_filter"}
+LEAST_TEMPERATURE = 0.001  # 0 is refused; up to here the service is at its most deterministic
+HEADERS = {"request_id": "X-Request-ID", "session_id": "X-Session-ID", "client_id": "X-Client-ID"}
+ADVICE = {
+    401: "is the key in api_key= or GIGACHAT_CREDENTIALS current, and for this scope?",
+    402: "no tokens are left for this model; buy some or choose another model",
+    404: "client.models() lists the models of this account",
+}
+
+
+@frozen(kw_only=True)
+class GigaChat(Provider):
+    """A chat with GigaChat.
+
+    Attributes:
+        api_key: The authorization key, as Sber gives it (base64 of id and secret).
+        access_token: A token of the user's own, used until it is refused; needs no key.
+        scope: What the key is for: ``GIGACHAT_API_PERS``, ``_B2B`` or ``_CORP``.
+        auth_url: Where tokens are issued.
+        auth_scheme: How the key is sent there: ``"Basic"``, or ``"Bearer"`` as older clients did.
+        margin: Seconds before its end at which a token is renewed.
+        ca_bundle_file: A CA file to trust instead of the common roots and Sber's.
+    """
+
+    name: ClassVar[str] = "gigachat"
+    title: ClassVar[str] = "GigaChat"
+    page: ClassVar[str] = "https://developers.sber.ru/docs/ru/gigachat/overview"
+    tools: ClassVar[bool] = True
+    models: ClassVar[tuple[str, ...]] = (
+        "GigaChat",
+        "GigaChat-2",
+        "GigaChat-2-Pro",
+        "GigaChat-2-Max",
+        "GigaChat-3-Ultra",
+        "GigaChat-Plus",
+        "GigaChat-Pro",
+        "GigaChat-Max",
+        "GigaChat:latest",
+    )
+    aliases: ClassVar[Mapping[str, str]] = {"gigachat": "GigaChat"}
+    parameters: ClassVar[Mapping[str, str]] = {
+        "temperature": "temperature; 0 is sent as 0.001",
+        "top_p": "top_p",
+        "max_tokens": "max_tokens",
+        "tools": "functions",
+        "tool_choice": "function_call",
+        "response_format": "response_format, a JSON schema",
+        "reasoning_effort": "reasoning_effort",
+        "repetition_penalty": "repetition_penalty",
+        "update_interval": "update_interval, in s",
+        "profanity_check": "profanity_check",
+        "request_id": "the header X-Request-ID",
+        "session_id": "the header X-Session-ID",
+        "client_id": "the header X-Client-ID",
+    }
+    options: ClassVar[Mapping[str, type]] = {
+        "repetition_penalty": float,
+        "update_interval": float,
+        "profanity_check": bool,
+        "request_id": str,
+        "session_id": str,
+        "client_id": str,
+    }
+
+    base_url: str = url("GIGACHAT_BASE_URL", "https://gigachat.devices.sberbank.ru/api/v1")
+    auth_url: str = url("GIGACHAT_AUTH_URL", "https://ngw.devices.sberbank.ru:9443/api/v2/oauth")
+    model: str = setting("GIGACHAT_MODEL", "GigaChat")
+    api_key: str | None = secret("GIGACHAT_CREDENTIALS")
+    access_token: str | None = secret("GIGACHAT_ACCESS_TOKEN")
+    scope: str = setting("GIGACHAT_SCOPE", SCOPES[0])
+    auth_scheme: str = field(default="Basic", validator=in_(("Basic", "Bearer")))
+    margin: float = field(default=60.0, validator=ge(0))
+    ca_bundle_file: str | None = setting("GIGACHAT_CA_BUNDLE_FILE")
+
+    def __attrs_post_init__(self) -> None:
+        if self.api_key is None and self.access_token is None:
+            raise MissingCredentialsError(
+                "gigachat needs a key: give api_key=... or set GIGACHAT_CREDENTIALS"
+                " (access_token= or GIGACHAT_ACCESS_TOKEN if you have a token already)",
+                provider=self.name,
+            )
+
+    # What is asked
+
+    def prepare(self, query: Query, fetch: Fetch) -> Request:
+        """Return the request for an answer."""
+        headers = {"Accept": "text/event-stream" if query.stream else "application/json"}
+        for name, header in HEADERS.items():
+            if name in query.options:
+                headers[header] = query.options[name]
+        return self._signed(
+            "POST",
+            "/chat/completions",
+            json=merged(self.payload(query), query.extra_body),
+            headers=self.request_headers(headers, query.extra_headers),
+        )
+
+    def payload(self, query: Query) -> dict[str, Any]:
+        """Return the body: functions instead of tools, one system message, the first."""
+        temperature = query.temperature
+        if temperature is not None:
+            temperature = max(temperature, LEAST_TEMPERATURE)
+        options = {key: query.options[key] for key in query.options if key not in HEADERS}
+        return {
+            "model": self.model_of(query),
+            "messages": _messages(query.messages),
+            "stream": query.stream,
+            **given(
+                temperature=temperature,
+                top_p=query.top_p,
+                max_tokens=query.max_tokens,
+                functions=[_function(tool["function"]) for tool in query.tools] or None,
+                function_call=_function_call(query.tool_choice),
+                response_format=_response_format(query.response_format),
+                reasoning_effort=query.reasoning_effort,
+                **options,
+            ),
+        }
+
+    def check(self, query: Query) -> None:
+        """Refuse what has no form here, before anything is sent."""
+        super().check(query)
+        self.payload(query)
+
+    def list_models(self, fetch: Fetch) -> list[Model]:
+        """Return the models that the service lists for this account."""
+        body = fetch(self._signed("GET", "/models", repeatable=True))
+        event = parse(body)
+        entries = member(event, "data", list) if isinstance(event, dict) else None
+        if entries is None or not all(isinstance(entry, dict) for entry in entries):
+            raise malformed("the list of models is none", body)
+        return [
+            Model(member(entry, "id", str) or "", self.name, member(entry, "owned_by", str), entry)
+            for entry in entries
+        ]
+
+    def _signed(self, method: str, path: str, **details: Any) -> Request:
+        if self.access_token is None:
+            grant, bearer = self._grant(), {}
+        else:
+            grant, bearer = None, {"Authorization": f"Bearer {self.access_token}"}
+        headers = {**bearer, **(details.pop("headers", None) or self.headers)}
+        return Request(
+            method=method,
+            url=self.base_url + path,
+            headers=headers,
+            cookies=self.cookies,
+            grant=grant,
+            advice=ADVICE,
+            trust=_root_for(self.base_url),
+            verify=self.ca_bundle_file,
+            **details,
+        )
+
+    def _grant(self) -> Grant:
+        key = str(self.api_key)
+        return Grant(
+            name=digest(self.auth_url, self.auth_scheme, key, self.scope),
+            ask=self._ask,
+            read=self._read,
+        )
+
+    def _ask(self) -> Request:
+        return Request(
+            method="POST",
+            url=self.auth_url,
+            headers={
+                "Authorization": f"{self.auth_scheme} {self.api_key}",
+                "RqUID": str(uuid.uuid4()),
+                "Accept": "application/json",
+            },
+            form={"scope": self.scope},
+            repeatable=True,
+            advice=ADVICE,
+            trust=_root_for(self.auth_url),
+            verify=self.ca_bundle_file,
+        )
+
+    def _read(self, body: bytes, headers: Mapping[str, str], asked_at: float) -> Token:
+        """Return the token of an answer in either of its two forms."""
+        event = parse(body)
+        if not isinstance(event, dict):
+            raise ProtocolError("the token answer of gigachat is no JSON object")
+        value = event.get("access_token") or event.get("tok")
+        expiry = event.get("expires_at", event.get("exp"))
+        try:
+            return Token.from_payload(
+                value, expiry, asked_at=asked_at, date=headers.get("Date"), margin=self.margin
+            )
+        except ValueError as error:
+            raise ProtocolError(f"the token answer of gigachat has no token: {error}") from None
+
+    # What is read
+
+    def events(self, body: Any) -> Iterator[Any]:
+        """Yield what the frames say: events, or the one document of an answer in one piece."""
+        kind = body.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind == "application/json":
+            yield from whole(body, self.parse)
+            yield DONE
+        elif kind in ("text/event-stream", ""):
+            yield from sse(body, self.parse)
+        else:
+            raise ProtocolError(f"gigachat answered with {kind[:80]!r}, not with events or JSON")
+
+    def parse(self, frame: bytes) -> Any:
+        """Return what a frame says: a JSON document or the end."""
+        return DONE if frame.strip() == b"[DONE]" else parse(frame)
+
+    def decode(self, event: Any) -> Delta | None:
+        """Return the step in an event of a stream or in a whole answer."""
+        if event is DONE:
+            return Delta(final=True)
+        if not isinstance(event, dict):
+            raise malformed("a frame is no JSON object", str(event))
+        choices = member(event, "choices", list)
+        if choices is None:
+            raise _failure(event)
+        usage = _usage(event)
+        if not choices:
+            return Delta(usage=usage, raw=event) if usage else None
+        if not isinstance(choices[0], dict):
+            raise malformed("a choice is no JSON object", str(choices[0]))
+        choice = choices[0]
+        said = member(choice, "delta", dict) or member(choice, "message", dict) or {}
+        if said.get("role") == "function_in_progress":  # a built-in function's progress, no text
+            return None
+        finish = member(choice, "finish_reason", str)
+        delta = Delta(
+            text=member(said, "content", str) or "",
+            finish_reason=FINISH.get(finish, finish) if finish else None,
+            usage=usage,
+            reasoning=member(said, "reasoning_content", str) or "",
+            tool_calls=_tool_calls(said),
+            final=finish is not None,
+            model=member(event, "model", str),
+            state=_state(said),
+            raw=event,
+        )
+        if finish == "error" and not delta.text:
+            raise ProviderError("the model of gigachat gave a call with invalid arguments")
+        empty = not (delta.text or delta.reasoning or delta.tool_calls or usage or delta.state)
+        return None if empty and not delta.final else delta
+
+    def deltas(self, query: Query, body: Any) -> Iterator[Delta]:
+        """Yield the steps of an answer; its id is the request's, since it has no other."""
+        request_id = body.headers.get("X-Request-Id")
+        for delta in super().deltas(query, body):
+            yield delta if request_id is None else attrs.evolve(delta, id=request_id)
+            request_id = None
+            if delta.finish_reason == "error":
+                raise ProviderError("the model of gigachat gave a call with invalid arguments")
+
+
+@cache
+def russian_root() -> str:
+    """Return the root certificate that Sber's hosts chain to, as PEM text."""
+    return files("chatsdk").joinpath("data", "russian_trusted_root_ca.pem").read_text("ascii")
+
+
+def _root_for(address: str) -> str | None:
+    """Return what to trust for an address: Sber's root for Sber's hosts, and for no other."""
+    host = urlsplit(address).hostname or ""
+    return russian_root() if host.endswith(".sberbank.ru") else None
+
+
+def _messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
+    system = system_text(messages)
+    first = [{"role": "system", "content": system}] if system else []
+    return first + [_message(message) for message in messages if message.role != "system"]
+
+
+def _message(message: Message) -> dict[str, Any]:
+    if message.role == "tool":
+        if not message.name:
+            raise UnsupportedError("gigachat needs the function's name in a message of role 'tool'")
+        return {"role": "function", "name": message.name, "content": _object(message.content)}
+    said: dict[str, Any] = {"role": message.role, "content": message.content}
+    if len(message.tool_calls) > 1:
+        raise UnsupportedError("gigachat knows at most one function call in a message")
+    for call in message.tool_calls:
+        said["function_call"] = {"name": call.name, "arguments": call.arguments or {}}
+    state = message.state or {}
+    return {**said, **given(functions_state_id=state.get("functions_state_id"))}
+
+
+def _object(result: str) -> str:
+    """Return a function's result as the text of a JSON object, which the service insists on."""
+    try:
+        is_object = isinstance(json.loads(result), dict)
+    except (ValueError, RecursionError):
+        is_object = False
+    return result if is_object else json.dumps({"result": result}, ensure_ascii=False)
+
+
+def _function(function: Mapping[str, Any]) -> dict[str, Any]:
+    known = ("name", "description", "parameters", "return_parameters", "few_shot_examples")
+    return {name: function[name] for name in known if name in function}
+
+
+def _function_call(choice: Any) -> Any:
+    if choice in (None, "auto", "none"):
+        return choice
+    function = choice.get("function") if isinstance(choice, Mapping) else None
+    if isinstance(function, Mapping) and isinstance(function.get("name"), str):
+        return {"name": function["name"]}
+    raise UnsupportedError("tool_choice for gigachat is 'auto', 'none' or one function")
+
+
+def _response_format(wanted: Any) -> Any:
+    if wanted is None:
+        return None
+    schema = wanted.get("json_schema", wanted) if isinstance(wanted, Mapping) else None
+    if not isinstance(schema, Mapping) or "schema" not in schema:
+        raise UnsupportedError("response_format for gigachat is a JSON schema, not plain JSON")
+    strict = schema.get("strict", True)
+    return {"type": "json_schema", "schema": schema["schema"], "strict": strict}
+
+
+def _tool_calls(said: Mapping[str, Any]) -> tuple[ToolCallPart, ...]:
+    """Return the one call of an answer; its arguments are an object, not a text."""
+    call = member(said, "function_call", dict)
+    if call is None:
+        return ()
+    arguments = call.get("arguments")
+    if not isinstance(arguments, str):
+        arguments = json.dumps({} if arguments is None else arguments, ensure_ascii=False)
+    return (ToolCallPart(0, None, member(call, "name", str), arguments),)
+
+
+def _state(said: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    state = member(said, "functions_state_id", str)
+    return {"functions_state_id": state} if state else None
+
+
+def _usage(event: Mapping[str, Any]) -> Usage | None:
+    told = event.get("usage")
+    if not isinstance(told, dict):
+        return None
+    return Usage(
+        prompt_tokens=count(told, "prompt_tokens"),
+        completion_tokens=count(told, "completion_tokens"),
+        total_tokens=count(told, "total_tokens"),
+        cached_tokens=count(told, "precached_prompt_tokens"),
+    )
+
+
+def _failure(event: Mapping[str, Any]) -> Exception:
+    """Return the error for a frame without choices: the service's own, or one of the protocol."""
+    if not {"error", "message", "status"} & event.keys():
+        return malformed("a frame has neither choices nor an error", str(event))
+    status = count(event, "status") or count(event, "error")
+    text = event.get("message") or event.get("error") or "no reason given"
+    return ProviderError(
+        f"gigachat failed inside its answer: {str(text)[:200]}",
+        retryable=status in (429, 500, 502, 503, 504),
+    )

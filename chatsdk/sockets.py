@@ -1,0 +1,265 @@
+"""Connections that keep to a watch: the pooled adapter under all calls of a client.
+
+A timeout of requests bounds each single wait of a socket, so that a server which drips bytes is
+never too late.  Here each wait asks the call's own `Watch` how long it may take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+import os
+import socket
+import ssl
+import threading
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util.connection import allowed_gai_family
+
+from chatsdk.deadlines import Timeout, Watch
+from chatsdk.errors import ConfigurationError
+
+POOL = 256  # idle connections kept for a host; more threads than that open more and close them
+_local = threading.local()
+
+
+@contextmanager
+def watched(watch: Watch) -> Iterator[None]:
+    """Let the requests that this thread sends inside keep to a watch."""
+    _local.watch = watch
+    try:
+        yield
+    finally:
+        _local.watch = None
+
+
+def _current() -> Watch | None:
+    return getattr(_local, "watch", None)
+
+
+class _Watched:
+    """A socket whose waits are bounded by the watch that is in charge of it."""
+
+    watch: Watch | None = None
+
+    def recv_into(self, *args: Any, **options: Any) -> int:
+        watch = self.watch
+        if watch is None:
+            return super().recv_into(*args, **options)  # type: ignore[misc,no-any-return]
+        self.settimeout(watch.remaining())  # type: ignore[attr-defined]
+        received: int = super().recv_into(*args, **options)  # type: ignore[misc]
+        if watch.phase == "first":
+            if received:
+                watch.answered = True
+            else:
+                watch.cut = watch.answered
+        return received
+
+    def sendall(self, *args: Any, **options: Any) -> None:
+        if self.watch is not None:
+            self.settimeout(self.watch.remaining())  # type: ignore[attr-defined]
+        super().sendall(*args, **options)  # type: ignore[misc]
+
+
+class _Socket(_Watched, socket.socket):
+    pass
+
+
+class _TLSSocket(_Watched, ssl.SSLSocket):
+    def do_handshake(self, block: bool = False) -> None:
+        watch = _current()
+        if watch is not None:
+            watch.attach(self)
+            self.settimeout(watch.remaining())
+        super().do_handshake(block)
+
+    def send(self, *args: Any, **options: Any) -> int:
+        if self.watch is not None:  # a large body leaves in many pieces, each of them a wait
+            self.settimeout(self.watch.remaining())
+        return super().send(*args, **options)
+
+
+class _Connecting:
+    """What both kinds of connections do beside urllib3's own."""
+
+    used = False  # whether it has carried a request
+
+    def _new_conn(self: Any) -> socket.socket:
+        watch = _current() or Watch(Timeout())
+        self.used = watch.reused = False
+        try:
+            return _connect(self._dns_host, self.port, self.socket_options, watch)
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f"connecting to {self.host} timed out") from error
+        except OSError as error:
+            raise NewConnectionError(self, f"no connection: {error}") from error
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        watch = _current()
+        if watch is not None:
+            watch.begin("first")
+
+    def request(self: Any, *args: Any, **options: Any) -> None:
+        watch = _current()
+        if watch is not None:
+            if watch.fresh and self.used:
+                self.close()
+            watch.reused = self.used
+            if self.sock is not None:
+                watch.attach(self.sock)
+                watch.begin("first")
+        super().request(*args, **options)  # type: ignore[misc]
+        self.used = True
+
+
+def _connect(host: str, port: int, options: Any, watch: Watch) -> socket.socket:
+    """Return a socket to the first address of a host that answers; each has its own wait."""
+    last: OSError = OSError("the host has no address")
+    name = host.strip("[]")
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        name, port, allowed_gai_family(), socket.SOCK_STREAM
+    ):
+        sock = _Socket(family, kind, protocol)
+        try:
+            for option in options or ():
+                sock.setsockopt(*option)
+            watch.begin("connect")
+            watch.attach(sock)
+            sock.settimeout(watch.remaining())
+            sock.connect(address)
+            return sock
+        except OSError as error:
+            sock.close()
+            last = error
+            if watch.cancelled or watch.expired() == "total":
+                break
+        except BaseException:
+            sock.close()
+            raise
+    raise last
+
+
+class _HTTPConnection(_Connecting, HTTPConnection):
+    pass
+
+
+class _HTTPSConnection(_Connecting, HTTPSConnection):
+    def connect(self) -> None:
+        super().connect()
+        if self.ssl_context is not None and self.ssl_context.verify_mode == ssl.CERT_NONE:
+            self.is_verified = True  # said once by us; urllib3 would warn at every connection
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+_POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+class Adapter(HTTPAdapter):
+    """requests' adapter over watched connections, with one TLS context for all of them.
+
+    What requests calls ``verify`` is here the `ssl.SSLContext` to use, or None for plain HTTP:
+    requests itself reads the roots anew for every connection.
+
+    Args:
+        response: The subclass of `requests.Response` that answers are given as.
+    """
+
+    def __init__(self, response: type[requests.Response]) -> None:
+        self._response = response
+        super().__init__(pool_connections=64, pool_maxsize=POOL, pool_block=False)
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        """Make the pools of direct connections."""
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        """Return the pools of connections through a proxy."""
+        known = proxy in self.proxy_manager
+        if not known and proxy.lower().startswith("https:"):
+            options["proxy_ssl_context"] = tls_context(None, None)
+        manager = super().proxy_manager_for(proxy, **options)
+        if not known and not proxy.lower().startswith("socks"):
+            manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
+    ) -> Any:
+        """Return what tells one pool from another: the host and the TLS context."""
+        parts = urlsplit(str(request.url))
+        host = {"scheme": parts.scheme, "host": parts.hostname, "port": parts.port}
+        return host, {"ssl_context": verify}
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """Leave the connection as it is: its TLS context says it all."""
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        """Return the answer as our kind of response."""
+        response = self._response()
+        response.__dict__.update(super().build_response(req, resp).__dict__)
+        return response
+
+    def close(self) -> None:
+        """Close every idle connection now; urllib3 alone waits until nobody knows its pool."""
+        managers = [self.poolmanager, *self.proxy_manager.values()]
+        for manager in managers:
+            for key in manager.pools.keys():
+                pool = manager.pools.get(key)
+                if pool is not None:
+                    pool.close()
+        super().close()
+
+
+def tls_context(verify: bool | str | None, trust: str | None) -> ssl.SSLContext:
+    """Return a TLS context.
+
+    Args:
+        verify: A CA file or folder to trust and nothing else; False: trust anyone; else the common
+            roots: those of ``REQUESTS_CA_BUNDLE`` or ``CURL_CA_BUNDLE``, else certifi's.
+        trust: PEM text of roots to trust beside the common ones.
+
+    Raises:
+        ConfigurationError: A file is missing or holds no certificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslsocket_class = _TLSSocket
+    context.set_alpn_protocols(["http/1.1"])
+    if verify is False:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    roots = verify if isinstance(verify, str) else _common_roots()
+    try:
+        if os.path.isdir(roots):
+            context.load_verify_locations(capath=roots)
+        else:
+            context.load_verify_locations(cafile=roots)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"no certificates can be read from {roots!r}: {error}") from error
+    if trust and not isinstance(verify, str):
+        context.load_verify_locations(cadata=trust)
+    return context
+
+
+def _common_roots() -> str:
+    chosen = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    return chosen or DEFAULT_CA_BUNDLE_PATH

@@ -1,0 +1,271 @@
+"""A stream: passes the steps of an answer on, sums them up, and closes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+import io
+import threading
+import time
+from typing import Any, Protocol
+
+from attrs import evolve
+
+from chatsdk.errors import CancelledError, ChatError
+from chatsdk.messages import Delta, Reply, tool_call, ToolCall, ToolCallPart, Usage
+
+
+class Call(Protocol):
+    """The call that a stream reads: who answers, and how to end it from another thread."""
+
+    provider: str | None
+    model: str | None
+
+    def cancel(self) -> None:
+        """End it."""
+
+
+class Stream:
+    """The answer to one question as it arrives: an iterator of str for one consumer.
+
+    Use it in a ``for`` loop, or ``with`` it where the loop may be left early.  It closes its
+    connection at its end, on an error, on `close`, and when nobody holds it any more.
+
+    Raises:
+        StreamInterruptedError: While iterating: the body ended before the answer did.
+        APITimeoutError: No data for `Timeout.read` s, or `Timeout.total` s are over.
+        CancelledError: Another thread closed the stream.
+        ChatError: Any other failure; its ``partial`` has the text so far.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        steps: Generator[Delta | None, None, None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        whole: Callable[[Reply], None] | None = None,
+        closed: Callable[[], None] | None = None,
+    ) -> None:
+        """Make a stream of steps.
+
+        Args:
+            call: The call behind them.
+            steps: The steps; None where an answer was accepted and none of it has come.
+            clock: Gives monotonic time in s.
+            whole: Is handed the reply once it is complete.
+            closed: Is called when the stream has ended, however it did.
+        """
+        self._call = call
+        self._steps = steps
+        self._clock = clock
+        self._whole = whole
+        self._closed = closed
+        self._began = clock()
+        self._ended: float | None = None
+        self._first: float | None = None
+        self._closer: int | None = None  # the thread that closed it before its end
+        self._text = io.StringIO()
+        self._reasoning = io.StringIO()
+        self._half = ""  # the first half of a surrogate pair
+        self._calls: dict[int, _CallSum] = {}
+        self._usage: Usage | None = None
+        self._finish: str | None = None
+        self._model: str | None = None
+        self._id: str | None = None
+        self._state: dict[str, Any] = {}
+        self._raw: Any = None
+
+    def open(self) -> Stream:
+        """Send the question and wait until it is accepted; return the stream itself."""
+        try:
+            next(self._steps)
+        except ChatError as error:
+            error.provider = error.provider or self._call.provider
+            self._end()
+            raise
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        while True:
+            text = self._step().text
+            if text:
+                return text
+
+    def deltas(self) -> Iterator[Delta]:
+        """Yield steps instead of text: reasoning, pieces of tool calls and usage as well."""
+        while True:
+            try:
+                delta = self._step()
+            except StopIteration:
+                return
+            yield delta
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return self._text.getvalue()
+
+    @property
+    def reply(self) -> Reply:
+        """The reply so far."""
+        now = self._clock() if self._ended is None else self._ended
+        return Reply(
+            text=self.text,
+            model=self._model or self._call.model,
+            provider=self._call.provider,
+            finish_reason=self._finish,
+            usage=self._usage,
+            tool_calls=tuple(self._calls[index].whole() for index in sorted(self._calls)),
+            reasoning=self._reasoning.getvalue(),
+            id=self._id,
+            elapsed=now - self._began,
+            first_text_after=None if self._first is None else self._first - self._began,
+            raw=self._raw,
+            state=self._state or None,
+        )
+
+    def close(self) -> None:
+        """Close the connection; from any thread, also while another one reads."""
+        if self._ended is None and self._closer is None:
+            self._closer = threading.get_ident()
+            self._call.cancel()
+        self._finish_steps()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
+
+    def _step(self) -> Delta:
+        """Return the next step, whatever happens on the way."""
+        if self._closer is not None:
+            self._refuse()
+        try:
+            delta = next(self._steps)
+            while delta is None:
+                delta = next(self._steps)
+        except StopIteration:
+            return self._last()
+        except ChatError as error:
+            raise self._failed(error) from error.__cause__
+        except BaseException as error:
+            error.partial = self.reply  # type: ignore[attr-defined]  # Ctrl-C loses no text either
+            self._end()
+            raise
+        delta = self._add(delta)
+        if self._closer is not None:
+            self._refuse()
+        return delta
+
+    def _last(self) -> Delta:
+        """End the stream; a half of a surrogate pair that is left is the last text."""
+        if self._closer is not None and self._ended is None:
+            self._refuse()
+        if self._half:
+            self._half = ""
+            return self._add(Delta("\ufffd"))
+        if self._ended is None:
+            self._end()
+            if self._whole is not None:
+                self._whole(self.reply)
+        raise StopIteration
+
+    def _refuse(self) -> None:
+        """Tell a reader that the stream was closed before its end."""
+        self._finish_steps()
+        if self._closer == threading.get_ident():
+            raise StopIteration
+        error = CancelledError("the stream was closed by another thread")
+        raise self._failed(error)
+
+    def _failed(self, error: ChatError) -> ChatError:
+        if self._half:
+            self._half = ""
+            self._text.write("\ufffd")
+        self._end()
+        error.partial = self.reply
+        error.provider = error.provider or self._call.provider
+        return error
+
+    def _finish_steps(self) -> None:
+        try:
+            self._steps.close()
+        except ValueError:
+            return  # another thread is reading: it sees that the stream is closed, and ends it
+        self._end()
+
+    def _end(self) -> None:
+        if self._ended is None:
+            self._ended = self._clock()
+            self._steps.close()
+            if self._closed is not None:
+                self._closed()
+
+    def _add(self, delta: Delta) -> Delta:
+        """Add a step to the sum, and return it with its text put in order."""
+        text = delta.text
+        if text and (self._half or not text.isascii()):
+            whole = self._mended(text)
+            if whole != text:
+                text = whole
+                delta = evolve(delta, text=text)
+        if text:
+            if self._first is None:
+                self._first = self._clock()
+            self._text.write(text)
+        if delta.reasoning:
+            self._reasoning.write(_printable(delta.reasoning))
+        for part in delta.tool_calls:
+            self._calls.setdefault(part.index, _CallSum()).add(part)
+        if delta.raw is not None:
+            self._raw = delta.raw
+        self._usage = delta.usage or self._usage
+        self._finish = delta.finish_reason or self._finish
+        self._model = delta.model or self._model
+        self._id = delta.id or self._id
+        if delta.state:
+            self._state.update(delta.state)
+        return delta
+
+    def _mended(self, text: str) -> str:
+        """Return the text with surrogate pairs put together, also one cut in two by JSON escapes.
+
+        A half that is left alone becomes U+FFFD; one at the end waits for the next text.
+        """
+        text = self._half + text
+        self._half = ""
+        if "\ud800" <= text[-1] <= "\udbff":
+            self._half, text = text[-1], text[:-1]
+        return _printable(text)
+
+
+def _printable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+class _CallSum:
+    """A tool call that comes in pieces."""
+
+    def __init__(self) -> None:
+        self._id: str | None = None
+        self._name = ""
+        self._raw: list[str] = []
+
+    def add(self, part: ToolCallPart) -> None:
+        self._id = part.id or self._id
+        self._name = part.name or self._name
+        self._raw.append(part.arguments)
+
+    def whole(self) -> ToolCall:
+        return tool_call(self._id, self._name, _printable("".join(self._raw)))

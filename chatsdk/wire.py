@@ -1,0 +1,423 @@
+"""What is sent and received: requests, grants, and the framings of an answer; pure, no sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+import codecs
+import json
+import math
+from typing import Any, Protocol
+import zlib
+
+from attrs import field, frozen
+from attrs.validators import gt
+
+from chatsdk.errors import EXCERPT, ProtocolError, StreamInterruptedError
+from chatsdk.tokens import Token
+
+DEPTH = 200  # levels of JSON; deeper parses on some versions of Python and breaks repr on all
+BOM = b"\xef\xbb\xbf"
+
+
+@frozen(kw_only=True)
+class Limits:
+    """The most that is read of one answer, in bytes after decompression.
+
+    Attributes:
+        frame_bytes: One line, one frame, or one whole document.
+        reply_bytes: One answer.
+        error_body_bytes: The body of an error; what is beyond is cut off, not refused.
+    """
+
+    frame_bytes: int = field(default=16 * 2**20, validator=gt(0))
+    reply_bytes: int = field(default=64 * 2**20, validator=gt(0))
+    error_body_bytes: int = field(default=64 * 2**10, validator=gt(0))
+
+
+@frozen(kw_only=True)
+class Grant:
+    """How a token that expires is got.
+
+    Attributes:
+        name: The key in the token store: a digest that holds no credential.
+        ask: Gives the request for a new token.
+        read: Makes the token of the answer's body, its headers and the Unix time in s when it
+            was asked for.
+    """
+
+    name: str
+    ask: Callable[[], Request] = field(repr=False)
+    read: Callable[[bytes, Mapping[str, str], float], Token] = field(repr=False)
+
+
+@frozen(kw_only=True)
+class Request:
+    """One HTTP request, before it is signed with a token.
+
+    Attributes:
+        method: In capitals.
+        url: The whole address.
+        headers: Further headers.
+        cookies: Cookies to send with it.
+        json: Sent as JSON in UTF-8, not escaped; None: no body of this kind.
+        form: Sent as a form; None: no body of this kind.
+        grant: Traded for a token, which is sent as a bearer.
+        accepts: Statuses that are a success.
+        repeatable: Whether sending it twice does no harm.
+        trust: A PEM text of roots to trust beside the common ones.
+        verify: The provider's own CA file; a choice of the client comes first.
+        advice: What to try, by status; ends the message of a status error.
+        left_early: Sent when the answer to this one is left before its end.
+        at_the_end: Sent when the call ends, however it ends.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(factory=dict, repr=False)
+    cookies: Mapping[str, str] = field(factory=dict, repr=False)
+    json: Any = field(default=None, repr=False)
+    form: Mapping[str, str] | None = field(default=None, repr=False)
+    grant: Grant | None = None
+    accepts: Container[int] = (200, 201)
+    repeatable: bool = False
+    trust: str | None = field(default=None, repr=False)
+    verify: str | None = None
+    advice: Mapping[int, str] = field(factory=dict)
+    left_early: tuple[Request, ...] = ()
+    at_the_end: tuple[Request, ...] = ()
+
+
+class Body(Protocol):
+    """The body of an answer, as the framings read it."""
+
+    limits: Limits
+
+    def iter_content(self) -> Iterator[bytes]:
+        """Yield the bytes as they arrive, cut anywhere."""
+
+    def iter_lines(self, *, delimiter: bytes | None = None) -> Iterator[bytes]:
+        """Yield lines without their ends; a last one that has none is a `Tail`."""
+
+
+Parse = Callable[[bytes], Any]
+
+
+class Tail(bytes):
+    """A line that the end of the body ended, and maybe cut."""
+
+
+# From bytes to lines
+
+
+class Lines:
+    """Cuts bytes into lines at LF, CR or CR LF, or at a one-byte delimiter; linear in its input.
+
+    A byte order mark at the very start is dropped.
+    """
+
+    def __init__(self, delimiter: bytes | None = None, longest: int = 2**63) -> None:
+        self._delimiter = delimiter
+        self._longest = longest
+        self._held: list[bytes] = []  # the beginning of a line, in pieces
+        self._size = 0  # bytes held
+        self._after_cr = False
+        self._at_start = True
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the lines that the chunk completes."""
+        if self._after_cr:
+            self._after_cr = False
+            if chunk[:1] == b"\n":  # the second half of a CR LF that was cut
+                chunk = chunk[1:]
+        if not chunk:
+            return []
+        if self._delimiter is None:
+            lines = chunk.splitlines()
+            rest = lines.pop() if chunk[-1] not in b"\r\n" else b""
+            self._after_cr = chunk[-1] == 13
+        else:
+            lines = chunk.split(self._delimiter)
+            rest = lines.pop()
+        if lines and self._held:
+            self._held.append(lines[0])
+            lines[0] = b"".join(self._held)
+            self._held, self._size = [], 0
+        if rest:
+            self._held.append(rest)
+            self._size += len(rest)
+        self._check(lines)
+        return lines
+
+    def end(self) -> list[bytes]:
+        """Return the last line if it has no end."""
+        lines: list[bytes] = [Tail(b"".join(self._held))] if self._held else []
+        if self._at_start and lines:
+            lines[0] = Tail(lines[0].removeprefix(BOM))
+        return lines
+
+    @property
+    def unfinished(self) -> bytes:
+        """The first piece of the line that is not yet complete."""
+        return self._held[0] if self._held else b""
+
+    def _check(self, lines: list[bytes]) -> None:
+        if self._at_start and lines:
+            self._at_start = False
+            lines[0] = lines[0].removeprefix(BOM)
+        if self._size > self._longest or (lines and max(map(len, lines)) > self._longest):
+            raise ProtocolError(f"a line is longer than {self._longest} bytes")
+
+
+# From lines to frames, and from frames to what they say
+
+
+def parse(frame: bytes) -> Any:
+    """Return the JSON document in a frame.
+
+    Raises:
+        ProtocolError: The frame is not one whole JSON document in UTF-8, or nests too deeply.
+    """
+    try:
+        if frame.count(b"[") + frame.count(b"{") > DEPTH:
+            _check_depth(frame)
+        return _decode(frame.decode())
+    except (ValueError, RecursionError) as error:
+        reason = "no UTF-8" if isinstance(error, UnicodeDecodeError) else "no JSON document"
+        raise malformed(f"a frame is {reason}", frame) from error
+
+
+# NaN and the infinities, which no JSON has and some servers send, become None.
+_decode = json.JSONDecoder(parse_constant=lambda name: None).decode
+
+
+def malformed(what: str, received: bytes | str) -> ProtocolError:
+    """Return the error for bytes that are not as they should be, with their beginning."""
+    if not isinstance(received, str):
+        received = received[: 4 * EXCERPT].decode(errors="replace")
+    return ProtocolError(what, excerpt=received[:EXCERPT])
+
+
+def _bare(json: bytes) -> bytes:
+    """Return JSON without its strings, in linear time whatever the bytes are."""
+    return b"".join(json.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+
+
+def _balance(piece: bytes) -> int:
+    """Return how many brackets a piece of JSON opens and does not close."""
+    bare = _bare(piece)
+    opened = bare.count(b"{") + bare.count(b"[")
+    return opened - bare.count(b"}") - bare.count(b"]")
+
+
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def _check_depth(frame: bytes) -> None:
+    depth = 0
+    for bracket in _bare(frame).translate(None, _NO_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > DEPTH:
+            raise ValueError(f"more than {DEPTH} levels")
+
+
+_FIELDS = (b"data", b"event", b"id", b"retry")
+
+
+def sse(body: Body, parse: Parse) -> Iterator[Any]:
+    """Yield the parsed data of each server-sent event.
+
+    An event is complete at its blank line, or as soon as its data is one whole document: a server
+    that flushes the data line before the blank line delays no text.  Data lines that are no whole
+    document are joined by LF.  Comments, other fields and empty data are passed over.
+
+    Raises:
+        ProtocolError: An event's data does not parse, or the body is something else than events.
+        StreamInterruptedError: The body ended in the middle of an event.
+    """
+    held: list[bytes] = []  # data lines that are no whole document yet
+    open_brackets: float = 0
+    any_event = False
+    stranger: bytes | None = None
+    for line in body.iter_lines():
+        if not line:
+            if held:
+                yield parse(b"\n".join(held))
+                held = []
+            continue
+        name, _, data = line.partition(b":")
+        if name != b"data":
+            if name and stranger is None and not _is_field(line, name):
+                stranger = line
+            continue
+        if data[:1] == b" ":
+            data = data[1:]
+        if not held and not data:
+            continue
+        any_event = True
+        if held:
+            held.append(data)
+            open_brackets += _balance(data)
+            if open_brackets:
+                _check_size(held, body.limits.frame_bytes)
+                continue
+            data = b"\n".join(held)
+        try:
+            event = parse(data)
+        except ProtocolError:
+            # Closed and yet no document: further lines will not make it one.
+            open_brackets = math.inf if held else max(_balance(data), 0) or math.inf
+            held = held or [data]
+        else:
+            held = []
+            yield event
+    if held:
+        raise StreamInterruptedError("the answer ended in the middle of an event", retryable=True)
+    if stranger is not None and not any_event:
+        raise malformed("the answer is no stream of events", stranger)
+
+
+def _is_field(line: bytes, name: bytes) -> bool:
+    cut = isinstance(line, Tail) and any(known.startswith(line) for known in _FIELDS)
+    return cut or name in _FIELDS
+
+
+def _check_size(held: list[bytes], most: int) -> None:
+    # Doubling lengths only, so that a flood of short lines is not summed up at each of them.
+    if len(held) & (len(held) - 1) == 0 and sum(map(len, held)) > most:
+        raise ProtocolError(f"an event is longer than {most} bytes")
+
+
+def ndjson(body: Body, parse: Parse) -> Iterator[Any]:
+    """Yield the parsed document of each line; blank lines are passed over.
+
+    Raises:
+        ProtocolError: A line does not parse.
+        StreamInterruptedError: The body ended in the middle of a line.
+    """
+    for line in body.iter_lines(delimiter=b"\n"):
+        frame = line.strip(b" \t\r")
+        if not frame:
+            continue
+        try:
+            event = parse(frame)
+        except ProtocolError as error:
+            if isinstance(line, Tail):
+                raise StreamInterruptedError(
+                    "the answer ended in the middle of a line", retryable=True
+                ) from error
+            raise
+        yield event
+
+
+def text(body: Body, parse: Parse | None = None) -> Iterator[str]:
+    """Yield text in UTF-8 as it arrives; a character cut in two waits for its rest.
+
+    Invalid bytes become U+FFFD, also at the end.
+    """
+    decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
+    for chunk in body.iter_content():
+        piece = decode(chunk)
+        if piece:
+            yield piece
+    rest = decode(b"", True)
+    if rest:
+        yield rest
+
+
+def whole(body: Body, parse: Parse) -> Iterator[Any]:
+    """Yield the one document that the body is.
+
+    Raises:
+        ProtocolError: The body is not one document.
+        StreamInterruptedError: The body is empty or ended in the middle of the document.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    for chunk in body.iter_content():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > body.limits.frame_bytes:
+            raise ProtocolError(f"the answer is longer than {body.limits.frame_bytes} bytes")
+    frame = b"".join(chunks).removeprefix(BOM).strip()
+    if not frame:
+        raise StreamInterruptedError("the answer is empty", retryable=True)
+    try:
+        document = parse(frame)
+    except ProtocolError as error:
+        if frame[:1] in b"{[" and _balance(frame) > 0:
+            raise StreamInterruptedError(
+                "the answer ended in the middle of its document", retryable=True
+            ) from error
+        raise
+    yield document
+
+
+# Content encodings
+
+STEP = 64 * 2**10  # bytes that are unpacked at a time, so that a bomb is met in small pieces
+
+
+def inflate(chunks: Iterable[bytes], encoding: str | None) -> Iterator[bytes]:
+    """Yield the chunks without their content encoding, each as soon as it can be read.
+
+    Args:
+        chunks: The body as it was sent.
+        encoding: The header ``Content-Encoding``, or None.
+
+    Raises:
+        ProtocolError: The encoding is unknown, or the bytes are not in it.
+        StreamInterruptedError: A compressed body ended before its own end mark.
+    """
+    name = (encoding or "identity").strip().lower()
+    if name in ("gzip", "x-gzip"):
+        return _unpacked(chunks, lambda first: zlib.decompressobj(31))
+    if name == "deflate":
+        return _unpacked(chunks, _deflate)
+    if name in ("identity", ""):
+        return _labelled(chunks)
+    raise ProtocolError(f"the answer has an unknown content encoding, {name[:EXCERPT]!r}")
+
+
+def _labelled(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the chunks; refuse a body that is gzip and does not say so."""
+    start = b""
+    for chunk in chunks:
+        if len(start) < 2:
+            start += chunk[:2]
+            if start[:2] == b"\x1f\x8b":
+                raise malformed("the answer is compressed and does not say so", start)
+        yield chunk
+
+
+def _deflate(first: bytes) -> Any:
+    """Return the decoder for "deflate": zlib by the standard, bare by some servers."""
+    with_header = first[0] & 0x0F == 8 and first[0] >> 4 <= 7
+    return zlib.decompressobj(15 if with_header else -15)
+
+
+def _unpacked(chunks: Iterable[bytes], start: Callable[[bytes], Any]) -> Iterator[bytes]:
+    decoder = None
+    for chunk in chunks:
+        more = True
+        while more:
+            if decoder is None:
+                decoder = start(chunk)
+            elif decoder.eof:
+                # Another gzip member, or padding that nobody needs.
+                if chunk[:2] != b"\x1f\x8b":
+                    break
+                decoder = start(chunk)
+            try:
+                data = decoder.decompress(chunk, STEP)
+            except zlib.error as error:
+                raise ProtocolError(
+                    "the answer is not in the compression it names", retryable=True
+                ) from error
+            if data:
+                yield data
+            chunk = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
+            more = bool(chunk) or len(data) == STEP
+    if decoder is not None and not decoder.eof:
+        raise StreamInterruptedError(
+            "the compressed answer ended before its end mark", retryable=True
+        )
