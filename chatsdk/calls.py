@@ -12,7 +12,7 @@ from chatsdk.errors import CancelledError, ChatError, ProtocolError
 from chatsdk.messages import Delta, Model, Query
 from chatsdk.providers.base import Provider
 from chatsdk.retry import RetryPolicy
-from chatsdk.transport import Exchange
+from chatsdk.exchange import Exchange
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")

@@ -16,6 +16,7 @@ from chatsdk.checks import check_text, messages_from, option, PARAMETERS
 from chatsdk.conversation import Conversation
 from chatsdk.deadlines import Timeout
 from chatsdk.errors import ConfigurationError, unknown, UnsupportedError
+from chatsdk.exchange import Exchange
 from chatsdk.messages import Message, Model, Query, Reply
 from chatsdk.providers.base import Provider
 from chatsdk.retry import RetryPolicy
@@ -119,23 +120,20 @@ class Client:
             UnsupportedError: The provider cannot do what was asked.
             ChatError: The call failed; ``partial`` has what arrived.
         """
-        with self._stream(messages, target=target, stream=stream, **params) as answer:
-            for _ in answer.deltas():
-                pass
-        return answer.reply
+        return self._asked(messages, target=target, stream=stream, **params).read()
 
     def stream(self, messages: Any, *, target: Any = None, **params: Any) -> Stream:
         """Ask, and return the answer as it comes; arguments and errors are those of `chat`.
 
         The question is sent here: a wrong key is raised here, not at the first ``for``.
         """
-        return self._stream(messages, target=target, **params)
+        return self._asked(messages, target=target, **params).open()
 
     def conversation(
         self, *, target: Any = None, system: str | None = None, **params: Any
     ) -> Conversation:
         """Return a conversation that remembers its turns; ``params`` hold for each of them."""
-        return Conversation(self._stream, target=target, system=system, params=params)
+        return Conversation(self._asked, target=target, system=system, params=params)
 
     def models(self, target: Any = None) -> list[Model]:
         """Return the language models that a service offers, as it lists them where it does."""
@@ -171,7 +169,7 @@ class Client:
 
     # One call, there and back
 
-    def _stream(
+    def _asked(
         self,
         messages: Any,
         *,
@@ -181,6 +179,7 @@ class Client:
         closed: Callable[[], None] | None = None,
         **params: Any,
     ) -> Stream:
+        """Return the stream of an answer, everything checked and nothing sent yet."""
         timeout = self._timeout.changed(params.pop("timeout", None))
         asked = messages_from(messages)
         routes = [
@@ -190,11 +189,11 @@ class Client:
         call = Call(self._exchange(timeout), self._policy, routes)
         answer = Stream(call, call.steps(), whole=whole, closed=closed)
         self._streams.add(answer)
-        return answer.open()
+        return answer
 
-    def _exchange(self, timeout: Timeout) -> Any:
+    def _exchange(self, timeout: Timeout) -> Exchange:
         replace = self._policy.max_retries > 0
-        return self._transport.exchange(timeout, self._limits, replace=replace)
+        return Exchange(self._transport, timeout, self._limits, replace=replace)
 
     def _query(
         self,
@@ -393,7 +392,7 @@ def stream(messages: Any, *, target: Any = None, **params: Any) -> Stream:
     """Ask with a client of this one call: `Client.stream` with the arguments of both."""
     options, asked = _divided(target, params)
     client = Client(target, **options)
-    return client._stream(messages, closed=client._transport.close, **asked)
+    return client._asked(messages, closed=client._transport.close, **asked).open()
 
 
 def _divided(target: Any, params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -39,13 +39,13 @@ class Conversation:
 
     def chat(self, text: Any, **params: Any) -> Reply:
         """Say something and return the whole answer."""
-        with self.stream(text, **params) as stream:
-            for _ in stream:
-                pass
-        return stream.reply
+        return self._say(text, params).read()
 
     def stream(self, text: Any, **params: Any) -> Stream:
         """Say something and return the answer as it comes."""
+        return self._say(text, params).open()
+
+    def _say(self, text: Any, params: dict[str, Any]) -> Stream:
         said = messages_from(text)
 
         def keep(reply: Reply) -> None:

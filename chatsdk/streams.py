@@ -88,6 +88,13 @@ class Stream:
             raise
         return self
 
+    def read(self) -> Reply:
+        """Send the question and return the whole answer."""
+        with self.open():
+            for _ in self.deltas():
+                pass
+        return self.reply
+
     def __iter__(self) -> Iterator[str]:
         return self
 

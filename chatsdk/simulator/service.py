@@ -121,6 +121,7 @@ class Voice:
         malformed: A frame that can't be read.
         error: A frame that reports a failure; empty if the service can only hang up.
         tool: Name and arguments of a function to call instead of speaking.
+        scenario: Name of the scenario, for the few that change the frames themselves.
     """
 
     lines = True
@@ -129,6 +130,7 @@ class Voice:
     malformed = b'{"broken\n'
     error = b""
     tool: tuple[str, dict[str, Any]] | None = None
+    scenario = "normal"
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -275,8 +277,8 @@ def said(messages: object) -> Messages:
     """Return the entries of a list that are messages: objects with a text as content."""
     if not isinstance(messages, list):
         return []
-    return [{"role": str(m.get("role", "user")), "content": m["content"]} for m in messages
-            if isinstance(m, dict) and isinstance(m.get("content"), str)]
+    return [{key: str(m[key]) for key in ("role", "content", "name") if key in m}
+            for m in messages if isinstance(m, dict) and isinstance(m.get("content"), str)]
 
 
 _ROLES = ("System", "User", "Assistant", "Function", "Tool", "Developer")

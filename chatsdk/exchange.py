@@ -1,0 +1,281 @@
+"""One call at work: its deadline, its cookies, its clean-up, and what one attempt is."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.cookies import extract_cookies_to_jar, RequestsCookieJar
+
+from chatsdk.deadlines import Timeout, Watch
+from chatsdk.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    AuthenticationError,
+    CancelledError,
+    ChatError,
+)
+from chatsdk.failures import connection_error, refusal
+from chatsdk.responses import Response
+from chatsdk.tokens import Token, TokenError
+from chatsdk.transport import Transport
+from chatsdk.version import __version__
+from chatsdk.wire import Grant, Limits, Request
+
+log = logging.getLogger(__name__)
+
+CLEAN_UP = 2.0  # s for all that is sent after a call
+CLEAN_UP_INTERRUPTED = 0.5  # s for the same when the program is about to end
+ERROR_BODY = 2.0  # s for the body of an error
+HEADERS = {
+    "User-Agent": f"chatsdk/{__version__} python-requests/{requests.__version__}",
+    "Accept-Encoding": "gzip, deflate",
+    "Connection": "keep-alive",
+}
+
+
+class Exchange:
+    """One call: its watch, and for each attempt its cookies and its clean-up."""
+
+    def __init__(
+        self, transport: Transport, timeout: Timeout, limits: Limits, *, replace: bool = True
+    ) -> None:
+        """Begin a call.
+
+        Args:
+            transport: What it shares with others.
+            timeout: How long it may wait.
+            limits: How much it may read.
+            replace: Whether a kept connection that turns out dead is replaced silently.
+        """
+        self.watch = Watch(timeout)
+        self.provider: str | None = None
+        self._transport = transport
+        self._limits = limits
+        self._replace = replace
+        self._request: Request | None = None
+        self._response: Response | None = None
+        self._cookies = RequestsCookieJar()
+        self._at_the_end: list[Request] = []
+        self._cleaner: Exchange | None = None
+
+    def open(self, request: Request) -> Response:
+        """Send a request and wait until it is accepted.
+
+        Args:
+            request: What to send; a grant in it is traded for a token first.
+
+        Returns:
+            The answer, its body unread.  `finish` closes it.
+
+        Raises:
+            AuthenticationError: The key, or a fresh token, was refused (401).
+            APIStatusError: Any other status that is no success.
+            APIConnectionError: Nothing came back, or not in time.
+        """
+        self._transport.began(self)
+        self._at_the_end.extend(request.at_the_end)
+        if request.grant is None:
+            self._response = self._accepted(request, None)
+            return self._response
+        token = self._token(request.grant)
+        try:
+            self._response = self._accepted(request, token)
+        except AuthenticationError:
+            log.info("%s refused a token; asking for a new one", self.provider)
+            self._transport.tokens.discard(request.grant.name, token)
+            self._response = self._accepted(request, self._token(request.grant))
+        return self._response
+
+    def fetch(self, request: Request) -> bytes:
+        """Send a request of this call and return the whole body of its answer."""
+        response = self.open(request)
+        try:
+            return response.content_within(self._limits.frame_bytes)
+        finally:
+            response.close()
+            self._response = None
+
+    def finish(self) -> None:
+        """Close the answer and send what is to be sent at the end, however the attempt ended."""
+        response, self._response = self._response, None
+        requests_left = self._at_the_end
+        if response is not None:
+            if not response.exhausted and self._request is not None:
+                requests_left = [*self._request.left_early, *requests_left]
+            response.close()
+            self.watch.release()
+        self._at_the_end = []
+        try:
+            if requests_left:
+                self._clean_up(requests_left)
+        finally:
+            self._cookies = RequestsCookieJar()
+            self._transport.ended(self)
+
+    def cancel(self) -> None:
+        """End this call from another thread."""
+        self.watch.cancel()
+
+    def abort(self) -> None:
+        """End this call and its clean-up from another thread."""
+        self.watch.cancel()
+        if self._cleaner is not None:
+            self._cleaner.cancel()
+
+    def failure(self, error: Exception) -> ChatError:
+        """Return our error for one of the layers below."""
+        request = self._request or Request(method="", url="")
+        return connection_error(error, self.watch, request, self.provider)
+
+    def _clean_up(self, requests_left: list[Request]) -> None:
+        """Send the requests after a call, within a small budget; what fails is only logged."""
+        interrupted = isinstance(sys.exc_info()[1], (KeyboardInterrupt, SystemExit))
+        budget = CLEAN_UP_INTERRUPTED if interrupted else CLEAN_UP
+        timeout = Timeout(connect=budget, first=budget, read=budget, total=budget)
+        cleaner = Exchange(self._transport, timeout, self._limits)
+        cleaner.provider, cleaner._cookies = self.provider, self._cookies
+        self._cleaner = cleaner
+        try:
+            for request in requests_left:
+                cleaner._try_twice(request)
+        finally:
+            self._cleaner = None
+            self._transport.ended(cleaner)
+
+    def _try_twice(self, request: Request) -> None:
+        for last in (False, True):
+            try:
+                self.fetch(request)
+                return
+            except ChatError as error:
+                if last or not error.retryable:
+                    log.warning(
+                        "clean-up at %s failed: %s %s (%s)",
+                        self.provider,
+                        request.method,
+                        urlsplit(request.url).path,
+                        type(error).__name__,
+                    )
+                    return
+
+    def _token(self, grant: Grant) -> Token:
+        """Return the token for a grant; of all threads that need one, only one asks."""
+
+        def renew() -> Token:
+            asked_at = time.time()
+            try:
+                response = self._accepted(grant.ask(), None)
+                try:
+                    body = response.content_within(self._limits.frame_bytes)
+                finally:
+                    response.close()
+            except (CancelledError, APITimeoutError) as error:
+                if isinstance(error, CancelledError) or error.phase == "total":
+                    raise _Left(error) from None  # this caller's own end, not the issuer's answer
+                raise
+            return grant.read(body, response.headers, asked_at)
+
+        try:
+            return self._transport.tokens.fetch(grant.name, renew, timeout=self.watch.left())
+        except _Left as left:
+            raise left.error from left.error.__cause__
+        except TimeoutError as error:
+            raise APITimeoutError(
+                f"no token for {self.provider} in time (timeout: total)", phase="total"
+            ) from error
+        except TokenError as error:
+            raise AuthenticationError(f"{self.provider}: {error}", status_code=401) from error
+
+    def _accepted(self, request: Request, token: Token | None) -> Response:
+        response = self._sent(request, token)
+        if response.status_code in request.accepts:
+            return response
+        try:
+            with self.watch.hurried(ERROR_BODY):
+                body = response.beginning(self._limits.error_body_bytes)
+            raise refusal(response, body, request, self.provider or "the service")
+        finally:
+            response.close()
+
+    def _sent(self, request: Request, token: Token | None) -> Response:
+        """Send a request; a kept connection that turns out dead is replaced by a new one, once."""
+        self.watch.fresh = False
+        try:
+            return self._attempt(request, token)
+        except APIConnectionError as error:
+            if isinstance(error, APITimeoutError) or not self._died_unanswered():
+                raise
+        self.watch.fresh = True
+        return self._attempt(request, token)
+
+    def _died_unanswered(self) -> bool:
+        watch = self.watch
+        return self._replace and watch.reused and watch.phase == "first" and not watch.answered
+
+    def _attempt(self, request: Request, token: Token | None) -> Response:
+        watch = self.watch
+        self._request = request
+        prepared = self._prepared(request, token)
+        began = watch.clock()
+        watch.begin("connect")
+        try:
+            if watch.cancelled:
+                raise ConnectionAbortedError("cancelled")
+            watch.remaining()
+            response = self._transport.send(prepared, request, watch)
+        except Exception as error:
+            failure = self.failure(error)
+            self._log(request, type(failure).__name__, began)
+            raise failure from error
+        response.attend(watch, self._limits, self.failure)
+        if watch.cut:
+            response.close()
+            raise APIConnectionError(
+                f"{self.provider} ended the connection within the head of its answer",
+                retryable=True,
+            )
+        watch.begin("read")
+        keep_cookies: Any = extract_cookies_to_jar  # untyped in requests
+        keep_cookies(self._cookies, prepared, response.raw)
+        self._log(request, str(response.status_code), began)
+        return response
+
+    def _prepared(self, request: Request, token: Token | None) -> requests.PreparedRequest:
+        headers = {**HEADERS, **request.headers}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token.value}"
+        body: Any = request.form
+        if request.json is not None:
+            # Not requests' own json=, which escapes: services ask for UTF-8 as it is.
+            text = json.dumps(request.json, ensure_ascii=False, separators=(",", ":"))
+            body = text.encode()
+            headers["Content-Type"] = "application/json"
+        cookies: Any = self._cookies
+        if request.cookies:
+            cookies = self._cookies.copy()
+            cookies.update(request.cookies)
+        return requests.Request(
+            request.method, request.url, headers=headers, data=body, cookies=cookies
+        ).prepare()
+
+    def _log(self, request: Request, outcome: str, began: float) -> None:
+        if log.isEnabledFor(logging.DEBUG):
+            parts = urlsplit(request.url)
+            seconds = self.watch.clock() - began
+            log.debug(
+                "%s %s %s: %s, %.3f s", request.method, parts.netloc, parts.path, outcome, seconds
+            )
+
+
+class _Left(BaseException):
+    """The renewing call ended for reasons of its own; another one may renew."""
+
+    def __init__(self, error: ChatError) -> None:
+        super().__init__()
+        self.error = error

@@ -1,0 +1,130 @@
+"""The body of an answer: bytes and lines that are handed out when they arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+import logging
+from typing import Any
+
+import requests
+
+from chatsdk.deadlines import Watch
+from chatsdk.errors import CancelledError, ChatError, ProtocolError
+from chatsdk.wire import inflate, Limits, Lines
+
+log = logging.getLogger(__name__)
+
+READ = 64 * 2**10  # bytes of one read at the most
+DRAIN = 0.5  # s for what comes after the end mark
+
+
+class Response(requests.Response):
+    """An answer whose bytes are handed out when they arrive.
+
+    requests' own ``iter_lines()`` waits for 512 bytes, takes quadratic time for long lines, and
+    gives an extra empty line when CR LF is cut in two; ``iter_content(None)`` waits for the end of
+    a body that is not chunked.  ``raw.read1`` does none of that, and is the one reader that hands
+    out the bytes of a chunk that never gets whole.
+    """
+
+    limits = Limits()
+    watch: Watch | None = None
+    fail: Callable[[Exception], ChatError] | None = None
+    exhausted = False
+
+    def attend(
+        self, watch: Watch, limits: Limits, fail: Callable[[Exception], ChatError]
+    ) -> Response:
+        """Keep to a watch and limits from now on; ``fail`` makes our error of any other."""
+        self.watch, self.limits, self.fail = watch, limits, fail
+        return self
+
+    def iter_content(
+        self, chunk_size: int | None = READ, decode_unicode: bool = False
+    ) -> Iterator[Any]:
+        """Yield bytes (or text in UTF-8) as they arrive, without their content encoding."""
+        for chunk in self._chunks(chunk_size or READ):
+            if self.watch is not None and not chunk.isspace():
+                self.watch.silent = 0.0
+            yield chunk.decode(errors="replace") if decode_unicode else chunk
+
+    def iter_lines(
+        self,
+        chunk_size: int | None = READ,
+        decode_unicode: bool = False,
+        delimiter: Any = None,
+    ) -> Iterator[Any]:
+        """Yield lines as they arrive: cut at LF, CR or CR LF, or at a one-byte delimiter."""
+        splitter = Lines(delimiter, self.limits.frame_bytes)
+        watch = self.watch
+        for chunk in self._chunks(chunk_size or READ):
+            lines = splitter.feed(chunk)
+            if watch is not None and splitter.unfinished[:1] not in b": \t\r":
+                watch.silent = 0.0
+            for line in lines:
+                if watch is not None and line[:1] not in b": \t\r":  # else a comment or blank
+                    watch.silent = 0.0
+                yield line.decode(errors="replace") if decode_unicode else line
+        for line in splitter.end():
+            yield line.decode(errors="replace") if decode_unicode else line
+
+    def hurry(self) -> None:
+        """Let the rest of the body come soon or not at all."""
+        if self.watch is not None:
+            self.watch.hurry(DRAIN)
+
+    def content_within(self, most: int) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            ProtocolError: It is longer than ``most`` bytes.
+        """
+        chunks: list[bytes] = []
+        size = 0
+        for chunk in self.iter_content():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > most:
+                raise ProtocolError(f"the answer is longer than {most} bytes")
+        return b"".join(chunks)
+
+    def beginning(self, most: int) -> bytes:
+        """Return at most the first ``most`` bytes of the body; what cannot be read is left out."""
+        found = b""
+        try:
+            for chunk in self.iter_content():
+                found += chunk
+                if len(found) >= most:
+                    break
+        except ChatError as error:
+            log.debug("the body of an error could not be read: %s", type(error).__name__)
+        return found[:most]
+
+    def _chunks(self, size: int) -> Iterator[bytes]:
+        total = 0
+        for chunk in inflate(self._received(size), self.headers.get("Content-Encoding")):
+            total += len(chunk)
+            if total > self.limits.reply_bytes:
+                raise ProtocolError(f"the answer is longer than {self.limits.reply_bytes} bytes")
+            yield chunk
+        self.exhausted = True
+
+    def _received(self, size: int) -> Iterator[bytes]:
+        read = self.raw.read1
+        watch, fail = self.watch, self.fail
+        if watch is None or fail is None:  # not sent by us: nothing to watch
+            yield from iter(lambda: read(size, decode_content=False), b"")
+            return
+        while True:
+            began = watch.resume()
+            try:
+                chunk = read(size, decode_content=False)
+            except Exception as error:  # also bare ones: OverflowError for a chunk size of 2**63
+                raise fail(error) from error
+            if watch.cancelled:
+                raise CancelledError("the stream was closed by another thread")
+            if not chunk:
+                watch.release()
+                return
+            watch.silent += watch.clock() - began
+            yield chunk
