@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 import logging
-from typing import TypeVar
 
 from attrs import frozen
 
@@ -15,7 +14,6 @@ from chatsdk.retry import RetryPolicy
 from chatsdk.exchange import Exchange
 
 log = logging.getLogger(__name__)
-Result = TypeVar("Result")
 
 
 @frozen
@@ -46,6 +44,22 @@ class Call:
         """End it, from any thread."""
         self._exchange.cancel()
 
+    def untouched(self) -> bool:
+        """Return whether nothing of an answer was handed out yet."""
+        return not self._handed
+
+    def left(self) -> float | None:
+        """Return the seconds until the call must be over, or None."""
+        return self._exchange.watch.left()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, but no longer than until the call is cancelled."""
+        self._exchange.watch.sleep(seconds)
+
+    def spend(self, error: ChatError) -> bool:
+        """Pay for one more attempt from the budget of the host."""
+        return self._exchange.spend(error)
+
     def steps(self) -> Generator[Delta | None, None, None]:
         """Yield the steps of the answer; None each time that a service accepts the question.
 
@@ -64,11 +78,11 @@ class Call:
                 log.warning("%s failed (%s); trying the next", self.provider, type(error).__name__)
 
     def _attempts(self, route: Route) -> Generator[Delta | None, None, None]:
-        watch = self._exchange.watch
-        for attempt in self._policy.attempts(watch.sleep, watch.left, lambda: not self._handed):
+        for attempt in self._policy.attempts(self):
             with attempt:
                 try:
                     yield from self._attempt(route)
+                    self._exchange.earn()
                 finally:
                     self._exchange.finish()
                 return
@@ -88,15 +102,14 @@ class Call:
                 f"the answer of {route.provider.name} cannot be read ({type(error).__name__})"
             ) from error
 
-
-def list_models(exchange: Exchange, policy: RetryPolicy, provider: Provider) -> list[Model]:
-    """Return the models that a service offers, asking it where it can be asked."""
-    exchange.provider = provider.name
-    watch = exchange.watch
-    for attempt in policy.attempts(watch.sleep, watch.left, lambda: True):
-        with attempt:
-            try:
-                return provider.list_models(exchange.fetch)
-            finally:
-                exchange.finish()
-    raise AssertionError("tenacity gives at least one attempt")
+    def list_models(self) -> list[Model]:
+        """Return the models that the first route's service offers."""
+        provider = self._routes[0].provider
+        self.provider = self._exchange.provider = provider.name
+        for attempt in self._policy.attempts(self):
+            with attempt:
+                try:
+                    return provider.list_models(self._exchange.fetch)
+                finally:
+                    self._exchange.finish()
+        raise AssertionError("there is at least one attempt")

@@ -11,7 +11,7 @@ import weakref
 import attrs
 
 from chatsdk import providers as table
-from chatsdk.calls import Call, list_models, Route
+from chatsdk.calls import Call, Route
 from chatsdk.checks import check_text, messages_from, option, PARAMETERS
 from chatsdk.conversation import Conversation
 from chatsdk.deadlines import Timeout
@@ -95,7 +95,7 @@ class Client:
         self._transport = Transport(
             proxy=proxy, verify=verify, token_store=token_store or _process_store
         )
-        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self._streams: dict[int, weakref.ref[Stream]] = {}  # those not ended
 
     # What is asked
 
@@ -137,8 +137,9 @@ class Client:
 
     def models(self, target: Any = None) -> list[Model]:
         """Return the language models that a service offers, as it lists them where it does."""
-        provider, _ = self._chain(target)[0]
-        return list_models(self._exchange(self._timeout), self._policy, provider)
+        provider, model = self._chain(target)[0]
+        route = Route(provider, Query(messages=(), model=model))
+        return Call(self._exchange(self._timeout), self._policy, [route]).list_models()
 
     # What is shared and set up
 
@@ -151,8 +152,10 @@ class Client:
 
     def close(self) -> None:
         """End all streams of this client and release every connection; it can be used again."""
-        for stream in list(self._streams):
-            stream.close()
+        for known in list(self._streams.values()):
+            stream = known()
+            if stream is not None:
+                stream.close()
         self._transport.close()
 
     def __enter__(self) -> Client:
@@ -188,7 +191,8 @@ class Client:
         ]
         call = Call(self._exchange(timeout), self._policy, routes)
         answer = Stream(call, call.steps(), whole=whole, closed=closed)
-        self._streams.add(answer)
+        key, streams = id(answer), self._streams
+        streams[key] = weakref.ref(answer, lambda _: streams.pop(key, None))
         return answer
 
     def _exchange(self, timeout: Timeout) -> Exchange:

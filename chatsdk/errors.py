@@ -40,7 +40,11 @@ class ChatError(Exception):
         partial: The `Reply` so far if the answer had begun, else None.
         retryable: Whether the same call may be sent again without harm.
         retry_after: Seconds that the server asked to wait, or None.
+        circuit: ``"open"`` if a retry was due and the retry budget of the host was used up, so
+            that the call failed at once; else ``"closed"``.
     """
+
+    circuit = "closed"
 
     def __init__(
         self,
@@ -56,6 +60,11 @@ class ChatError(Exception):
         self.partial = partial
         self.retryable = retryable
         self.retry_after = retry_after
+
+    def open_circuit(self, host: str) -> None:
+        """Note that it was not tried again, since too much at this host fails."""
+        self.circuit = "open"
+        self.args = (f"{self}; not tried again: the retry budget for {host} is used up",)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by class, arguments and attributes, since keywords are not in ``args``."""

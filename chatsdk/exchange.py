@@ -128,6 +128,19 @@ class Exchange:
         if self._cleaner is not None:
             self._cleaner.cancel()
 
+    def spend(self, error: ChatError) -> bool:
+        """Pay for one more attempt at the host of the last request; if that fails, note it."""
+        host = urlsplit(self._request.url).netloc if self._request else ""
+        paid = self._transport.budget(host).spend(error)
+        if not paid:
+            error.open_circuit(host)
+        return paid
+
+    def earn(self) -> None:
+        """Let a success at the host of the last request count."""
+        if self._request is not None:
+            self._transport.budget(urlsplit(self._request.url).netloc).earn()
+
     def failure(self, error: Exception) -> ChatError:
         """Return our error for one of the layers below."""
         request = self._request or Request(method="", url="")

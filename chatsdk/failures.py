@@ -62,7 +62,7 @@ def connection_error(
             f"the address of {name}, its proxy or a header cannot be used ({kind}); for a SOCKS"
             " proxy install chatsdk[socks]"
         )
-    if any(isinstance(cause, TIMEOUTS) for cause in causes):
+    if any(_is_timeout(cause) for cause in causes):
         return _timeout(causes, watch, request, name)
     what = f"{type(causes[-1]).__name__}: {_line(str(causes[-1]))}"
     if watch.phase == "connect":
@@ -93,6 +93,12 @@ def _is_misconfigured(causes: list[BaseException]) -> bool:
         UnicodeError,
     )
     return any(isinstance(cause, kinds) for cause in causes)
+
+
+def _is_timeout(cause: BaseException) -> bool:
+    # urllib3 counts a refused connection among its timeouts.
+    refused = isinstance(cause, urllib3.exceptions.NewConnectionError)
+    return isinstance(cause, TIMEOUTS) and not refused
 
 
 def _timeout(

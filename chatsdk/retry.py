@@ -6,7 +6,9 @@ from collections.abc import Callable
 import logging
 import math
 import random
-from typing import Any
+import threading
+import time
+from typing import Any, Protocol
 
 from attrs import field, frozen
 from attrs.validators import ge, instance_of
@@ -15,6 +17,61 @@ import tenacity
 from chatsdk.errors import APITimeoutError, ChatError
 
 log = logging.getLogger(__name__)
+
+
+class Retried(Protocol):
+    """What the policy needs to know of a call."""
+
+    def untouched(self) -> bool:
+        """Return whether nothing was handed out yet that would come twice."""
+
+    def left(self) -> float | None:
+        """Return the seconds until the call must be over, or None."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, where the policy itself does not say how."""
+
+    def spend(self, error: ChatError) -> bool:
+        """Pay for one more attempt after an error; return whether that was possible."""
+
+
+class Budget:
+    """What all calls of a client may spend on retries at one host: a token bucket.
+
+    The numbers are botocore's: 500 units, 5 for a retry, 10 for one after a timeout, 1 back for a
+    call that succeeds.  Beside that 5 units come back each second, so that a dead host gets one
+    retry a second however many threads knock, and a long outage is not the end of all retries.
+    """
+
+    UNITS = 500.0
+    RETRY = 5.0
+    RETRY_AFTER_TIMEOUT = 10.0
+    PER_SECOND = 5.0
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin with a full bucket."""
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._units = self.UNITS
+        self._at = clock()
+
+    def spend(self, error: ChatError) -> bool:
+        """Take what a retry after this error costs; return whether there was enough."""
+        cost = self.RETRY_AFTER_TIMEOUT if isinstance(error, APITimeoutError) else self.RETRY
+        with self._lock:
+            now = self._clock()
+            self._units = min(self.UNITS, self._units + (now - self._at) * self.PER_SECOND)
+            self._at = now
+            if self._units < cost:
+                return False
+            self._units -= cost
+            return True
+
+    def earn(self) -> None:
+        """Give back a little after a success."""
+        if self._units < self.UNITS:
+            with self._lock:
+                self._units = min(self.UNITS, self._units + 1)
 
 
 def _check_count(instance: Any, attribute: Any, value: Any) -> None:
@@ -49,34 +106,26 @@ class RetryPolicy:
     sleep: Callable[[float], Any] | None = field(default=None, kw_only=True, repr=False)
     random: Callable[[], float] = field(default=random.random, kw_only=True, repr=False)
 
-    def attempts(
-        self,
-        sleep: Callable[[float], Any],
-        left: Callable[[], float | None],
-        may_retry: Callable[[], bool],
-    ) -> tenacity.Retrying:
-        """Return the attempts of one call, to iterate.
-
-        Args:
-            sleep: How to wait, in s, where the policy does not say.
-            left: Gives the seconds until the call must be over, or None.
-            may_retry: Whether nothing was handed out yet that would come twice.
-        """
+    def attempts(self, call: Retried) -> tenacity.Retrying:
+        """Return the attempts of a call, to iterate."""
 
         def wanted(error: BaseException) -> bool:
-            return may_retry() and self.retryable(error)
+            return call.untouched() and self.retryable(error)
 
         def stop(state: tenacity.RetryCallState) -> bool:
             if state.attempt_number > self.max_retries:
                 return True
-            seconds = left()
-            return seconds is not None and state.upcoming_sleep >= seconds
+            left = call.left()
+            if left is not None and state.upcoming_sleep >= left:
+                return True
+            error = state.outcome.exception() if state.outcome else None
+            return isinstance(error, ChatError) and not call.spend(error)
 
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception(wanted),
             stop=stop,
             wait=self._wait,
-            sleep=self.sleep or sleep,
+            sleep=self.sleep or call.sleep,
             before_sleep=_report,
             reraise=True,
         )

@@ -14,6 +14,7 @@ from requests.utils import get_environ_proxies
 from chatsdk.deadlines import Watch
 from chatsdk.errors import ConfigurationError
 from chatsdk.responses import Response
+from chatsdk.retry import Budget
 from chatsdk.sockets import Adapter, tls_context, watched
 from chatsdk.tokens import TokenStore
 from chatsdk.wire import Request
@@ -63,6 +64,7 @@ class Transport:
         self._adapter = Adapter(Response)
         self._contexts: dict[Any, Any] = {}
         self._proxies: dict[tuple[str, str], dict[str, str]] = {}
+        self._budgets: dict[str, Budget] = {}
         self._running: set[Ends] = set()
         self._idle = threading.Condition()
 
@@ -87,9 +89,8 @@ class Transport:
     def _context(self, request: Request) -> Any:
         verify = request.verify if self._verify is None else self._verify
         key = (verify, request.trust)
-        if key not in self._contexts:
-            self._contexts[key] = tls_context(verify, request.trust)
-        return self._contexts[key]
+        found = self._contexts.get(key)
+        return found or self._contexts.setdefault(key, tls_context(verify, request.trust))
 
     def _proxies_for(self, url: str) -> dict[str, str]:
         if self._proxy is not None:
@@ -99,6 +100,10 @@ class Transport:
         if key not in self._proxies:
             self._proxies[key] = get_environ_proxies(url, no_proxy=None)
         return self._proxies[key]
+
+    def budget(self, host: str) -> Budget:
+        """Return what may be spent on retries at a host."""
+        return self._budgets.get(host) or self._budgets.setdefault(host, Budget())
 
     def began(self, call: Ends) -> None:
         """Keep count of the calls that have something to close."""

@@ -15,6 +15,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
 
@@ -37,11 +38,14 @@ class Broken(Exception):
     """The scenario breaks the connection off."""
 
 
-class Exchange:
-    """What the handler hands to the simulator: one request, raw, to be answered."""
+@dataclass(frozen=True)
+class Received:
+    """One request as it was read: the target is a path with a query, or a whole URL."""
 
-    def __init__(self, method: str, target: str, headers: Headers, body: bytes) -> None:
-        self.method, self.target, self.headers, self.body = method, target, headers, body
+    method: str
+    target: str
+    headers: Headers
+    body: bytes
 
 
 class Listener(socketserver.TCPServer):
@@ -50,7 +54,7 @@ class Listener(socketserver.TCPServer):
     request_queue_size = 256
     allow_reuse_address = os.name != "nt"
 
-    def __init__(self, host: str, port: int, answer: Callable[[Exchange], Response], *,
+    def __init__(self, host: str, port: int, answer: Callable[[Received], Response], *,
                  tls: ssl.SSLContext | None, chunk_delay: float) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.answer = answer
@@ -85,6 +89,8 @@ class Listener(socketserver.TCPServer):
                 sock = self.tls.wrap_socket(raw, server_side=True, do_handshake_on_connect=False)
                 with self.changed:
                     self._open[threading.current_thread()] = sock
+                if self.stopping.is_set():
+                    raise Gone
                 sock.do_handshake()
             Handler(sock, address, self)
         except (OSError, Gone):
@@ -145,7 +151,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         headers = Headers(tuple((name, value) for name, value in self.headers.items()))
         with self.server.answering():
-            response = self.server.answer(Exchange(self.command, self.path, headers, body))
+            response = self.server.answer(Received(self.command, self.path, headers, body))
             self._perform(response)
 
     do_GET = do_POST = do_DELETE = do_PUT = do_PATCH = do_HEAD = do_OPTIONS = _answer
