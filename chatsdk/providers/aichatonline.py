@@ -128,8 +128,8 @@ def _visitor(body: bytes) -> str:
     visitor = event.get("data")
     if not isinstance(visitor, str) or not (visitor.isascii() and visitor.isprintable()):
         raise malformed("aichatonline gave no visitor id", body)
-    if not visitor.strip():
-        raise malformed("aichatonline gave an empty visitor id", body)
+    if not visitor or visitor != visitor.strip():
+        raise malformed("aichatonline gave a visitor id that is empty or has blanks", body)
     return visitor
 
 

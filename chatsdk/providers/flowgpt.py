@@ -68,28 +68,20 @@ class FlowGpt(Provider):
     def prepare(self, query: Query, fetch: Fetch) -> Request:
         """Return the request for an answer, signed anew: a nonce is good for one request."""
         site = SITE if self.base_url == BASE else self.origin()
-        headers = {"Accept": "*/*", "Referer": f"{site}/", "Origin": site}
+        protocol = {
+            "Accept": "*/*",
+            "Referer": f"{site}/",
+            "Origin": site,
+            "Authorization": f"Bearer {self.api_key or 'null'}",
+        }
+        headers = self.request_headers(protocol, query.extra_headers)
         return Request(
             method="POST",
             url=f"{self.base_url}/v3/chat-anonymous",
-            headers=self.request_headers({**headers, **self.signature()}, query.extra_headers),
+            headers={**_signature(headers), **headers},
             cookies=self.cookies,
             json=merged(self.payload(query), query.extra_body),
         )
-
-    def signature(self) -> dict[str, str]:
-        """Return the signing headers: the MD5 of time, nonce and the Authorization header."""
-        authorization = f"Bearer {self.api_key or 'null'}"
-        timestamp = str(int(time.time()))
-        nonce = secrets.token_hex(16)
-        signed = f"{timestamp}-{nonce}-{authorization}".encode("latin-1")
-        return {
-            "Authorization": authorization,
-            "x-flow-device-id": "f-" + "".join(secrets.choice(LETTERS) for _ in range(19)),
-            "x-nonce": nonce,
-            "x-timestamp": timestamp,
-            "x-signature": hashlib.md5(signed, usedforsecurity=False).hexdigest(),
-        }
 
     def payload(self, query: Query) -> dict[str, Any]:
         """Return the body: the last turn is the question, the others are its history."""
@@ -141,6 +133,20 @@ class FlowGpt(Provider):
         if kind is None and {"error", "message", "statusCode"} & event.keys():
             raise _failure(event.get("message") or event.get("error"), event.get("statusCode"))
         return None
+
+
+def _signature(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the signing headers: the MD5 of time, nonce and the Authorization that is sent."""
+    authorization = {name.lower(): value for name, value in headers.items()}["authorization"]
+    timestamp = str(int(time.time()))
+    nonce = secrets.token_hex(16)
+    signed = f"{timestamp}-{nonce}-{authorization}".encode("latin-1")
+    return {
+        "x-flow-device-id": "f-" + "".join(secrets.choice(LETTERS) for _ in range(19)),
+        "x-nonce": nonce,
+        "x-timestamp": timestamp,
+        "x-signature": hashlib.md5(signed, usedforsecurity=False).hexdigest(),
+    }
 
 
 def _text(event: Mapping[str, Any]) -> Delta | None:

@@ -9,9 +9,7 @@ import re
 import secrets
 import threading
 
-from .service import (
-    Chat, Document, Recorded, Refused, Service, Voice, compact, phrase, unflatten,
-)
+from .service import Chat, Document, Recorded, Refused, Service, Voice, compact, phrase, unflatten
 
 _CALLS = {("GET", "/api/v1/user/getUniqueId"): "id",
           ("POST", "/aichatonline/api/chat/gpt"): "chat"}

@@ -12,9 +12,8 @@ import threading
 import time
 from typing import Any
 
-from .service import (
-    Chat, Document, Messages, Recorded, Refused, Service, Voice, compact, phrase, said,
-)
+from .service import (Chat, Document, Messages, Recorded, Refused, Service, Voice, compact, phrase,
+                      said)
 
 MODELS = ("gpt-3.5-turbo", "gpt-3.5-long", "gpt-4-turbo", "google-gemini", "claude-instant",
           "claude-v1", "claude-v2", "llama2-13b", "mythalion-13b", "pygmalion-13b",

@@ -18,9 +18,8 @@ from urllib.parse import parse_qs
 
 from .brain import arguments
 from .scripts import words
-from .service import (
-    Chat, Document, Pairs, Recorded, Refused, Service, Voice, Whole, compact, phrase, said,
-)
+from .service import (Chat, Document, Pairs, Recorded, Refused, Service, Voice, Whole, compact,
+                      phrase, said)
 
 Keys = Optional[Mapping[str, Sequence[str]]]
 
@@ -264,7 +263,7 @@ def _no_token(status: int, code: int, message: str) -> Refused:
 def _jwe() -> str:
     """Return an opaque token of the real one's shape and length: five parts, 1233 characters."""
     head = compact({"enc": "A256CBC-HS512", "alg": "RSA-OAEP-256"})
-    parts = [head, *(secrets.token_bytes(size) for size in (256, 16, 571, 32))]
+    parts = [head, *(secrets.token_bytes(size) for size in (256, 16, 572, 32))]
     return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
 
 
@@ -318,11 +317,11 @@ def _offered(body: Mapping[str, Any]) -> tuple[tuple[str, dict[str, Any]] | None
 
     The brain calls once: when the last message is a function's result, it speaks again.
     """
-    functions = {f["name"]: f for f in body.get("functions") or () if "name" in f}
+    functions: dict[str, dict[str, Any]] = {f["name"]: f for f in body.get("functions") or ()}
     mode = body.get("function_call", "auto")
     forced = isinstance(mode, dict)
     name = mode.get("name") if isinstance(mode, dict) else next(iter(functions), None)
-    if mode == "none" or name not in functions:
+    if mode == "none" or name is None or name not in functions:
         return None, False
     if not forced and body["messages"][-1]["role"] == "function":
         return None, False

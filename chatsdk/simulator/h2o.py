@@ -19,9 +19,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from .h2o_tgi import Generation, check, untyped
-from .service import (
-    Chat, Document, Messages, Recorded, Refused, Service, compact, phrase, unflatten,
-)
+from .service import Chat, Document, Messages, Recorded, Refused, Service, phrase, unflatten
 
 MODELS = ("h2oai/h2ogpt-gm-oasst1-en-2048-falcon-40b-v1",
           "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-7b-v3",

@@ -37,7 +37,7 @@ class Generation(Voice):
         self.parameters = parameters
         self.refused = refused
         self.stream = stream
-        self.lines = stream
+        self.lines, self.whole = stream, not stream
         self.type = "text/event-stream" if stream else "application/json"
         self.error = _event({"error": "Request failed during generation: CUDA out of memory",
                              "error_type": "generation"})
@@ -62,7 +62,8 @@ class Generation(Voice):
         whole = "".join(self.said)
         details = self._details("eos_token" if reason == "stop" else reason, natural=not last)
         if not self.stream:
-            return [compact([{"generated_text": whole, **({"details": details} if details else {})}])]
+            known = {"generated_text": whole, "details": details}
+            return [compact([{name: part for name, part in known.items() if part is not None}])]
         return [_event({"token": token, "generated_text": whole, "details": details})]
 
     def _details(self, reason: str, *, natural: bool) -> dict[str, object] | None:

@@ -12,9 +12,8 @@ from typing import Union
 from .brain import think
 from .scenarios import Scenario
 from .scripts import Speech, Step, Steps, normal, words
-from .service import (
-    Chat, Document, Messages, Pairs, Recorded, Service, Whole, compact, phrase,
-)
+from .service import (Chat, Document, Messages, Pairs, Recorded, Service, Voice, Whole, compact,
+                      phrase)
 
 Said = Union[str, Iterable[str]]
 Reply = Union[None, Said, Callable[[Messages], Said]]
@@ -85,28 +84,28 @@ def tell(chat: Chat, scenario: Scenario, reply: Reply) -> Response:
     if called:
         chat.voice.tool = chat.tool
     speech = Speech(iter(())) if called else say(reply, chat)
-    head: Pairs = (("Content-Type", chat.type),) if chat.type else ()
-    return _staged(scenario, 200, head + chat.headers, scenario.script(chat.voice, speech),
-                   stopped=chat.stopped, done=chat.done, chat=True)
+    response = _staged(scenario, 200, chat.type, chat.headers, chat.voice, speech)
+    response.stopped, response.done, response.chat = chat.stopped, chat.done, True
+    return response
 
 
 def show(document: Document, scenario: Scenario) -> Response:
     """Return a document as an answer; the scenario's script gets its body as one frame."""
-    head: Pairs = (("Content-Type", document.type),) if document.type else ()
-    body = _changed(document, scenario.value)
-    steps = scenario.script(Whole(body), Speech(iter(())))
-    response = _staged(scenario, document.status, head + document.headers, steps)
+    voice = Whole(_changed(document, scenario.value))
+    response = _staged(scenario, document.status, document.type, document.headers, voice,
+                       Speech(iter(())))
     response.reason = document.reason
-    if scenario.script is normal and not scenario.gzip and scenario.framing == "chunked":
-        response.framing = "length"
     return response
 
 
-def _staged(scenario: Scenario, status: int, headers: Pairs, steps: Steps, *,
-            stopped: Callable[[], bool] = bool, done: Callable[[bool], object] = bool,
-            chat: bool = False) -> Response:
-    return Response(status, headers, steps, scenario.framing, "", scenario.before, scenario.gzip,
-                    scenario.hang_up, stopped, done, chat)
+def _staged(scenario: Scenario, status: int, type: str | None, headers: Pairs, voice: Voice,
+            speech: Speech) -> Response:
+    head: Pairs = (("Content-Type", type),) if type else ()
+    framing = scenario.framing
+    if voice.whole and scenario.script is normal and not scenario.gzip and framing == "chunked":
+        framing = "length"  # what a server does with a document it has at hand
+    return Response(status, head + headers, scenario.script(voice, speech), framing,
+                    before=scenario.before, gzip=scenario.gzip, hang_up=scenario.hang_up)
 
 
 def refusal(scenario: Scenario, service: Service, request: Recorded) -> Document:

@@ -97,10 +97,10 @@ class Document:
     value: str = ""
 
     @classmethod
-    def of(cls, value: object, status: int = 200, *, type: str = "application/json",
-           **rest: Any) -> Document:
+    def of(cls, content: object, status: int = 200, *, type: str = "application/json",
+           headers: Pairs = (), value: str = "") -> Document:
         """Return a document of compact JSON."""
-        return cls(status, compact(value), type, **rest)
+        return cls(status, compact(content), type, headers, value=value)
 
 
 class Refused(Exception):
@@ -115,6 +115,7 @@ class Voice:
     """One answer being put into a service's frames; made anew for each chat.
 
     Attributes:
+        whole: Nothing is sent before the end: the answer is one document.
         lines: Frames are made of lines, so that line ends may vary. Not so for raw text.
         heartbeat: What the service may send in silence; empty if nothing is possible.
         noise: Frames that carry no text and that a client has to pass over.
@@ -124,6 +125,7 @@ class Voice:
         scenario: Name of the scenario, for the few that change the frames themselves.
     """
 
+    whole = False
     lines = True
     heartbeat = b"\n"
     noise: tuple[bytes, ...] = (b"\n",)
@@ -157,6 +159,7 @@ class Voice:
 class Whole(Voice):
     """An answer in one piece: nothing comes before its end."""
 
+    whole = True
     lines = False
     heartbeat = b" "  # a blank before a JSON document means nothing
     noise = (b" ",)
@@ -285,10 +288,10 @@ _ROLES = ("System", "User", "Assistant", "Function", "Tool", "Developer")
 
 
 def unflatten(text: str) -> Messages:
-    """Return the turns of messages that a client wrote as one text.
+    r"""Return the turns of messages that a client wrote as one text.
 
-    ``"User: Hi\\nAssistant: Hello!\\nUser: More\\nAssistant:"`` has three turns. A text that
-    does not end with ``"\\nAssistant:"`` is a single message of the user.
+    ``"User: Hi\nAssistant: Hello!\nUser: More\nAssistant:"`` has three turns. A text that
+    does not end with ``"\nAssistant:"`` is a single message of the user.
     """
     if not text.endswith("\nAssistant:"):
         return [{"role": "user", "content": text}]
