@@ -5,6 +5,7 @@ from chatsdk.client import Client as Client
 from chatsdk.client import stream as stream
 from chatsdk.conversation import Conversation as Conversation
 from chatsdk.deadlines import Timeout as Timeout
+from chatsdk.errors import AllFailedError as AllFailedError
 from chatsdk.errors import APIConnectionError as APIConnectionError
 from chatsdk.errors import APIStatusError as APIStatusError
 from chatsdk.errors import APITimeoutError as APITimeoutError
@@ -14,6 +15,7 @@ from chatsdk.errors import CancelledError as CancelledError
 from chatsdk.errors import ChatError as ChatError
 from chatsdk.errors import ConfigurationError as ConfigurationError
 from chatsdk.errors import ConflictError as ConflictError
+from chatsdk.errors import JournalError as JournalError
 from chatsdk.errors import MissingCredentialsError as MissingCredentialsError
 from chatsdk.errors import NotFoundError as NotFoundError
 from chatsdk.errors import PermissionDeniedError as PermissionDeniedError
@@ -25,6 +27,8 @@ from chatsdk.errors import ServerError as ServerError
 from chatsdk.errors import StreamInterruptedError as StreamInterruptedError
 from chatsdk.errors import UnprocessableEntityError as UnprocessableEntityError
 from chatsdk.errors import UnsupportedError as UnsupportedError
+from chatsdk.fanout import FanOut as FanOut
+from chatsdk.messages import Answer as Answer
 from chatsdk.messages import Delta as Delta
 from chatsdk.messages import Message as Message
 from chatsdk.messages import Model as Model
@@ -35,9 +39,9 @@ from chatsdk.messages import Usage as Usage
 from chatsdk.providers.base import Provider as Provider
 from chatsdk.retry import RetryPolicy as RetryPolicy
 from chatsdk.streams import Stream as Stream
-from chatsdk.tokens import FileTokenStore as FileTokenStore
+from chatsdk.token_file import FileTokenStore as FileTokenStore
 from chatsdk.tokens import MemoryTokenStore as MemoryTokenStore
 from chatsdk.tokens import Token as Token
 from chatsdk.tokens import TokenStore as TokenStore
-from chatsdk.wire import Limits as Limits
 from chatsdk.version import __version__ as __version__
+from chatsdk.wire import Limits as Limits

@@ -8,10 +8,10 @@ import logging
 from attrs import frozen
 
 from chatsdk.errors import CancelledError, ChatError, ProtocolError
+from chatsdk.exchange import Exchange
 from chatsdk.messages import Delta, Model, Query
 from chatsdk.providers.base import Provider
 from chatsdk.retry import RetryPolicy
-from chatsdk.exchange import Exchange
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +40,13 @@ class Call:
         self._routes = routes
         self._handed = False
 
-    def cancel(self) -> None:
-        """End it, from any thread."""
-        self._exchange.cancel()
+    def cancel(self, *, hurry: bool = False) -> None:
+        """End it, from any thread; in a hurry if the program is about to end."""
+        self._exchange.cancel(hurry=hurry)
+
+    def abort(self) -> None:
+        """End it and its clean-up, from any thread."""
+        self._exchange.abort()
 
     def untouched(self) -> bool:
         """Return whether nothing of an answer was handed out yet."""

@@ -50,9 +50,14 @@ def _message(item: Any, where: str) -> Message:
         )
     if item.role not in ROLES:
         raise ValueError(f"{where}: " + str(unknown(ValueError, "role", item.role, list(ROLES))))
-    if not isinstance(item.content, str):
-        raise TypeError(f"{where}: content must be a str, not {type(item.content).__name__}")
-    check_text(item.content, f"{where}: content")
+    for name, text in (
+        ("content", item.content),
+        ("name", item.name or ""),
+        ("tool_call_id", item.tool_call_id or ""),
+    ):
+        if not isinstance(text, str):
+            raise TypeError(f"{where}: {name} must be a str, not {type(text).__name__}")
+        check_text(text, f"{where}: {name}")
     return item
 
 
@@ -64,7 +69,10 @@ def _from_mapping(item: Mapping[str, Any], where: str) -> Message:
         raise TypeError(f"{where} has no role; a message is a dict with role and content")
     if "content" not in item and not item.get("tool_calls"):
         raise TypeError(f"{where} has no content; a message is a dict with role and content")
-    calls = tuple(_tool_call(call, where) for call in item.get("tool_calls") or ())
+    calls = item.get("tool_calls") or ()
+    if not isinstance(calls, (list, tuple)):
+        raise TypeError(f"{where}: tool_calls must be a list, not {type(calls).__name__}")
+    calls = tuple(_tool_call(call, where) for call in calls)
     content = item.get("content")
     if content is None and calls:
         content = ""
@@ -79,7 +87,10 @@ def _tool_call(call: Any, where: str) -> ToolCall:
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise TypeError(f"{where}: a tool call is a ToolCall or a dict in OpenAI's shape")
-    return tool_call(call.get("id"), function["name"], function.get("arguments") or "{}")
+    arguments = function.get("arguments") or "{}"
+    if not isinstance(arguments, str):
+        raise TypeError(f"{where}: arguments must be JSON text, not {type(arguments).__name__}")
+    return tool_call(call.get("id"), function["name"], arguments)
 
 
 def check_text(text: str, where: str) -> None:

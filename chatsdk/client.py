@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 import logging
 import os
-from typing import Any
+from typing import Any, Protocol, TypeVar
 import weakref
 
 import attrs
@@ -17,6 +18,7 @@ from chatsdk.conversation import Conversation
 from chatsdk.deadlines import Timeout
 from chatsdk.errors import ConfigurationError, unknown, UnsupportedError
 from chatsdk.exchange import Exchange
+from chatsdk.fanout import Arrivals, FanOut, race
 from chatsdk.messages import Message, Model, Query, Reply
 from chatsdk.providers.base import Provider
 from chatsdk.retry import RetryPolicy
@@ -32,6 +34,16 @@ ANYWHERE = ("model", "extra_body")  # parameters that each provider honours in i
 BESIDE = ("system", "timeout", "extra_headers")  # those that the client sees to
 
 _process_store = MemoryTokenStore()  # holds no key, only tokens under digests
+
+
+class Closable(Protocol):
+    """What a client ends when it is closed."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+Made = TypeVar("Made", bound=Closable)
 
 
 class Client:
@@ -95,7 +107,7 @@ class Client:
         self._transport = Transport(
             proxy=proxy, verify=verify, token_store=token_store or _process_store
         )
-        self._streams: dict[int, weakref.ref[Stream]] = {}  # those not ended
+        self._open: dict[int, weakref.ref[Closable]] = {}  # those not ended
 
     # What is asked
 
@@ -135,11 +147,80 @@ class Client:
         """Return a conversation that remembers its turns; ``params`` hold for each of them."""
         return Conversation(self._asked, target=target, system=system, params=params)
 
+    def fan_out(
+        self,
+        messages: Any,
+        targets: Iterable[Any],
+        *,
+        max_workers: int | None = None,
+        timeout: float | None = None,
+        **params: Any,
+    ) -> FanOut:
+        """Ask several targets the same question at once.
+
+        Args:
+            messages: The question, as for `chat`.
+            targets: Whom to ask, each once.
+            max_workers: How many are asked at the same time; None: all.
+            timeout: Seconds for all of it; what is not in by then is an `APITimeoutError`.
+            **params: As for `chat`.
+
+        Raises:
+            ConfigurationError: A target is named twice, or there is none.
+            ChatError: What the service says is in its `Answer`; only what can be known before
+                anything is sent is raised, as by `chat`.
+        """
+        starts = self._starts(messages, targets, params)
+        answers = FanOut(messages, starts, max_workers=max_workers, timeout=timeout)
+        return self._remembered(answers)
+
+    def stream_all(self, messages: Any, targets: Iterable[Any], **params: Any) -> Arrivals:
+        """Ask several targets at once, and return an iterator of ``(target, text)``.
+
+        The texts come in order of arrival; after them comes ``(target, Answer)`` for each target
+        that failed.  Arguments and errors are those of `fan_out`.
+        """
+        return self._remembered(Arrivals(messages, self._starts(messages, targets, params)))
+
+    def race(
+        self, messages: Any, targets: Iterable[Any], *, hedge_after: float = 0.0, **params: Any
+    ) -> Reply:
+        """Ask several targets, return the first good reply and end the calls of the others.
+
+        Args:
+            messages: The question, as for `chat`.
+            targets: Whom to ask, in this order.
+            hedge_after: The next one is asked only if those before have shown no text for so many
+                seconds, or have failed; 0: all are asked at once.
+            **params: As for `chat`.
+
+        Raises:
+            AllFailedError: There was no good reply; ``errors`` has all reasons by target.
+        """
+        return race(self._starts(messages, targets, params), hedge_after)
+
     def models(self, target: Any = None) -> list[Model]:
         """Return the language models that a service offers, as it lists them where it does."""
         provider, model = self._chain(target)[0]
         route = Route(provider, Query(messages=(), model=model))
         return Call(self._exchange(self._timeout), self._policy, [route]).list_models()
+
+    def _starts(
+        self, messages: Any, targets: Any, params: Mapping[str, Any]
+    ) -> dict[Any, Callable[[], Stream]]:
+        """Return calls by target, each of them checked and none begun."""
+        asked = messages_from(messages)
+        starts: dict[Any, Callable[[], Stream]] = {}
+        for target in _listed(targets):
+            label = _label(target)
+            if label in starts:
+                raise ConfigurationError(f"targets holds {label!r} twice")
+            self._asked(asked, target=target, **params)
+            # Prepared again by the thread that asks: a call's time counts from there.
+            starts[label] = partial(self._asked, asked, target=target, **params)
+        if not starts:
+            raise ConfigurationError("targets is empty; there is nobody to ask")
+        return starts
 
     # What is shared and set up
 
@@ -152,10 +233,10 @@ class Client:
 
     def close(self) -> None:
         """End all streams of this client and release every connection; it can be used again."""
-        for known in list(self._streams.values()):
-            stream = known()
-            if stream is not None:
-                stream.close()
+        for known in list(self._open.values()):
+            still = known()
+            if still is not None:
+                still.close()
         self._transport.close()
 
     def __enter__(self) -> Client:
@@ -190,10 +271,13 @@ class Client:
             for provider, model in self._chain(target)
         ]
         call = Call(self._exchange(timeout), self._policy, routes)
-        answer = Stream(call, call.steps(), whole=whole, closed=closed)
-        key, streams = id(answer), self._streams
-        streams[key] = weakref.ref(answer, lambda _: streams.pop(key, None))
-        return answer
+        return self._remembered(Stream(call, call.steps(), whole=whole, closed=closed))
+
+    def _remembered(self, made: Made) -> Made:
+        """Return what `close` is to end, for as long as somebody holds it."""
+        key, known = id(made), self._open
+        known[key] = weakref.ref(made, lambda _: known.pop(key, None))
+        return made
 
     def _exchange(self, timeout: Timeout) -> Exchange:
         replace = self._policy.max_retries > 0
@@ -360,6 +444,19 @@ def _with_system(messages: tuple[Message, ...], system: Any) -> tuple[Message, .
         raise TypeError(f"system must be a str, not {type(system).__name__}")
     check_text(system, "system")
     return (Message("system", system), *messages)
+
+
+def _listed(targets: Any) -> Iterable[Any]:
+    if isinstance(targets, (str, bytes, Mapping)) or not isinstance(targets, Iterable):
+        raise TypeError(f"targets must be a list of targets, not {type(targets).__name__}")
+    return targets
+
+
+def _label(target: Any) -> Any:
+    """Return what an answer calls its target: the caller's own word, or a provider's name."""
+    if isinstance(target, Provider):
+        return target.name
+    return tuple(map(_label, target)) if isinstance(target, (list, tuple)) else target
 
 
 def _shown(target: Any) -> str:

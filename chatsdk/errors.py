@@ -16,7 +16,9 @@
     │   └── ServerError
     ├── ProviderError
     ├── ProtocolError
-    └── CancelledError
+    ├── CancelledError
+    ├── AllFailedError
+    └── JournalError
 
 The error of requests, urllib3, json or the socket module that lies below is the ``__cause__``.
 """
@@ -199,6 +201,32 @@ class ProtocolError(ChatError):
 
 class CancelledError(ChatError):
     """The stream was closed by another thread."""
+
+
+class AllFailedError(ChatError):
+    """Of several targets none gave a good reply.
+
+    Attributes:
+        errors: Why, by target.
+    """
+
+    def __init__(
+        self, message: str = "", *, errors: Mapping[Any, Exception] | None = None, **details: Any
+    ) -> None:
+        super().__init__(message, **details)
+        self.errors = dict(errors or {})
+
+
+class JournalError(ChatError):
+    """A journal cannot be read or written; what it holds is as it was.
+
+    Attributes:
+        unrecorded: Each `Answer` that had come and could not be recorded any more.
+    """
+
+    def __init__(self, message: str = "", *, unrecorded: Any = (), **details: Any) -> None:
+        super().__init__(message, **details)
+        self.unrecorded = tuple(unrecorded)
 
 
 STATUS_ERRORS: dict[int, type[APIStatusError]] = {

@@ -63,6 +63,7 @@ class Exchange:
         self._cookies = RequestsCookieJar()
         self._at_the_end: list[Request] = []
         self._cleaner: Exchange | None = None
+        self._hurry = False
 
     def open(self, request: Request) -> Response:
         """Send a request and wait until it is accepted.
@@ -118,9 +119,13 @@ class Exchange:
             self._cookies = RequestsCookieJar()
             self._transport.ended(self)
 
-    def cancel(self) -> None:
-        """End this call from another thread."""
+    def cancel(self, *, hurry: bool = False) -> None:
+        """End this call from another thread; in a hurry its clean-up is short as well."""
+        self._hurry = self._hurry or hurry
         self.watch.cancel()
+        cleaner = self._cleaner
+        if hurry and cleaner is not None:
+            cleaner.watch.hurry(CLEAN_UP_INTERRUPTED)
 
     def abort(self) -> None:
         """End this call and its clean-up from another thread."""
@@ -149,7 +154,7 @@ class Exchange:
     def _clean_up(self, requests_left: list[Request]) -> None:
         """Send the requests after a call, within a small budget; what fails is only logged."""
         interrupted = isinstance(sys.exc_info()[1], (KeyboardInterrupt, SystemExit))
-        budget = CLEAN_UP_INTERRUPTED if interrupted else CLEAN_UP
+        budget = CLEAN_UP_INTERRUPTED if interrupted or self._hurry else CLEAN_UP
         timeout = Timeout(connect=budget, first=budget, read=budget, total=budget)
         cleaner = Exchange(self._transport, timeout, self._limits)
         cleaner.provider, cleaner._cookies = self.provider, self._cookies

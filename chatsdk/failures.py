@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 import http.client
 import math
 import re
@@ -26,7 +25,7 @@ from chatsdk.errors import (
     status_error,
     StreamInterruptedError,
 )
-from chatsdk.wire import parse, Request
+from chatsdk.wire import parse, Request, unix_time
 
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504, 529}
 QUOTA = ("insufficient_quota", "billing", "quota_exceeded", "credit")
@@ -232,14 +231,3 @@ def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
         now = unix_time(headers.get("Date")) or datetime.now(timezone.utc).timestamp()
         return max(0.0, date - now)
     return seconds if 0 <= seconds < math.inf else None
-
-
-def unix_time(date: str | None) -> float | None:
-    """Return an HTTP date as Unix time in s, or None if it is none."""
-    if date is None:
-        return None
-    try:
-        moment = parsedate_to_datetime(date)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
-    except (ValueError, OverflowError, TypeError, IndexError):
-        return None

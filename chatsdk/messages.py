@@ -166,6 +166,30 @@ class Reply:
 
 
 @frozen
+class Answer:
+    """What became of one question of many: a reply or an error, never both.
+
+    Attributes:
+        target: Who was asked, as the caller named it.
+        index: The place of the target, or of the input, among all, from 0.
+        input: What was asked, as the caller gave it.
+        reply: The whole answer, or None.
+        error: Why there is none, or None; what arrived of it is in the error's ``partial``.
+    """
+
+    target: Any
+    index: int
+    input: Any = field(repr=False)
+    reply: Reply | None = None
+    error: Exception | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a reply."""
+        return self.reply is not None
+
+
+@frozen
 class Model:
     """A language model that a service offers.
 

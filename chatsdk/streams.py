@@ -20,8 +20,11 @@ class Call(Protocol):
     provider: str | None
     model: str | None
 
-    def cancel(self) -> None:
+    def cancel(self, *, hurry: bool = False) -> None:
         """End it."""
+
+    def abort(self) -> None:
+        """End its clean-up as well."""
 
 
 class Stream:
@@ -139,10 +142,24 @@ class Stream:
 
     def close(self) -> None:
         """Close the connection; from any thread, also while another one reads."""
-        if self._ended is None and self._closer is None:
-            self._closer = threading.get_ident()
-            self._call.cancel()
+        if self._closer is None:
+            self.cancel()
         self._finish_steps()
+
+    def cancel(self, *, hurry: bool = False) -> None:
+        """End the call at once and leave its clean-up to the thread that reads.
+
+        Args:
+            hurry: Whether the program is about to end, so that the clean-up must be short.
+        """
+        if self._ended is None:
+            self._closer = self._closer or threading.get_ident()
+            self._call.cancel(hurry=hurry)
+
+    def abort(self) -> None:
+        """End the call and what it still sends as clean-up, now, from any thread."""
+        self.cancel(hurry=True)
+        self._call.abort()
 
     def __enter__(self) -> Stream:
         return self

@@ -21,7 +21,7 @@ from hashlib import sha256
 import logging
 import math
 import os
-from threading import Condition, Lock, TIMEOUT_MAX, get_ident
+from threading import Condition, get_ident, RLock, TIMEOUT_MAX
 import time
 from typing import Any
 from weakref import WeakSet
@@ -59,21 +59,29 @@ def _check_value(instance: Any, attribute: Attribute[str], value: Any) -> None:
 def _check_seconds(instance: Any, attribute: Attribute[Any], value: Any) -> None:
     if value is None and attribute.default is None:
         return
-    if number(value) is None or isinstance(value, str):
+    if number(value) is None:
         raise ValueError(f"{attribute.name} of a token must be a finite number of seconds")
     if attribute.name == "margin" and value < 0:
         raise ValueError("margin of a token must not be negative")
 
 
 def number(value: Any) -> float | None:
-    """Return a finite number, also one that is written as a string; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    """Return a finite number as a float, and None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
         found = float(value)
-    except (ValueError, OverflowError):
+    except OverflowError:
         return None
     return found if math.isfinite(found) else None
+
+
+def _parsed(value: Any) -> Any:
+    """Return the number that is written in a string, if one is."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
 
 
 @frozen
@@ -116,7 +124,7 @@ class Token:
         Raises:
             ValueError: The value is no token; the message does not quote it.
         """
-        ends = number(expiry)
+        ends = number(_parsed(expiry))
         if ends is None:
             return cls(value, None, margin)
         if abs(ends) >= MILLISECONDS:
@@ -202,8 +210,7 @@ class _Round:
     """One renewal: who leads it, and what came of it."""
 
     leader: int | None = None
-    token: Token | None = None
-    error: Exception | None = None
+    outcome: Token | Exception | None = None
 
 
 @define(eq=False)
@@ -222,7 +229,8 @@ class Flight:
     _hold_until: float = field(default=-math.inf, init=False)
     _early_at: float = field(default=-math.inf, init=False)
     _round: _Round | None = field(default=None, init=False)
-    _lock: Any = field(factory=Lock, init=False, repr=False)
+    # An RLock: the collector may run a finalizer at any line, also one that asks for a token.
+    _lock: RLock = field(factory=RLock, init=False, repr=False)
     _changed: Condition = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -232,7 +240,7 @@ class Flight:
 
     def forked(self) -> None:
         """Forget, in the child of a fork, what only the parent's threads could end."""
-        self._lock = Lock()
+        self._lock = RLock()
         self._changed = Condition(self._lock)
         self._round = None
 
@@ -240,6 +248,11 @@ class Flight:
         """Return the token unless it has expired."""
         entry = self.entry
         return entry.token if entry is not None and self.clock() < entry.expires_at else None
+
+    def fresh(self) -> Token | None:
+        """Return the token unless a renewal is due."""
+        entry = self.entry
+        return entry.token if entry is not None and self.clock() < entry.stale_at else None
 
     def put(self, entry: Entry) -> None:
         """Keep a token, whatever was before: that it was refused once, or that renewals fail."""
@@ -277,9 +290,11 @@ class Flight:
 
         When `renew` raises what is no `Exception` (Ctrl-C), one of the threads that wait leads.
         """
-        entry = self.entry
-        if entry is not None and self.clock() < entry.stale_at:
-            return entry.token
+        token = self.fresh()
+        if token is not None:
+            return token
+        if self._own_round() is not None:
+            return self._within_renewal()
         try:
             found = self._turn(timeout)
             if found is None:
@@ -287,9 +302,17 @@ class Flight:
         except BaseException:
             self._step_down()
             raise
-        if isinstance(found, Exception):
-            _raise_copy(found)
-        return found
+        try:
+            return _given(found)
+        finally:
+            del found  # the error's traceback holds this frame: no cycle
+
+    def _within_renewal(self) -> Token:
+        """Return the old token to a thread that is about to renew it, as a finalizer may ask."""
+        token = self.get()
+        if token is None:
+            raise RuntimeError("a renewal must not fetch the token that it is to renew")
+        return token
 
     def _turn(self, timeout: float | None) -> Token | Exception | None:
         """Wait for a token or an error; None: it is up to this thread to renew."""
@@ -301,16 +324,14 @@ class Flight:
                 usable = self._usable(now)
                 if usable is not None:
                     return usable
-                if joined is not None and (joined.token or joined.error):
-                    return joined.token or joined.error
+                if joined is not None and joined.outcome is not None:
+                    return joined.outcome
                 joined = self._round = self._round or _Round()
                 if joined.leader is None and now >= self._hold_until:
                     joined.leader = get_ident()
                     return None
-                if joined.leader == get_ident():
-                    raise RuntimeError("a renewal must not fetch the token that it is to renew")
                 if now >= deadline:
-                    raise TimeoutError(self._late(timeout))
+                    raise TimeoutError(self._late())
                 if not self._wait(now, deadline, joined):
                     deadline = -math.inf
 
@@ -338,9 +359,9 @@ class Flight:
             self._hold_until = -math.inf
         return True
 
-    def _late(self, timeout: float | None) -> str:
+    def _late(self) -> str:
         reason = f"; the last renewal failed ({self._failed})" if self._failed else ""
-        return f"no token within {timeout} s{reason}"
+        return f"the token was not renewed in time{reason}"
 
     def _settled(self, outcome: Entry | Exception) -> Token:
         """End this thread's round: tell those who wait, and return the token or raise the error."""
@@ -349,26 +370,26 @@ class Flight:
                 outcome = TokenError("the issuer returned the token that was refused")
             ended = self._own_round() or _Round()  # none is left in the child of a fork
             if isinstance(outcome, Entry):
-                ended.token = outcome.token
+                ended.outcome = outcome.token
                 self._keep(outcome)
             else:
-                ended.error = outcome
+                ended.outcome = outcome
                 self._fail(outcome)
             if ended is self._round:
                 self._round = None
             self._changed.notify_all()
             old = self.get()
         try:
-            if isinstance(outcome, Entry):
-                return outcome.token
+            if isinstance(ended.outcome, Token):
+                return ended.outcome
             if old is None:
-                raise outcome
+                raise ended.outcome
             log.warning(
                 "the early renewal of a token failed (%s); the old one is still good", self._failed
             )
             return old
         finally:
-            del outcome, ended  # the error's traceback holds this frame: no cycle
+            del outcome, ended  # no cycle, as above
 
     def _keep(self, entry: Entry) -> None:
         self.entry = entry
@@ -384,8 +405,8 @@ class Flight:
         self._early_at = now + EARLY_PAUSE
 
     def _own_round(self) -> _Round | None:
-        mine = self._round is not None and self._round.leader == get_ident()
-        return self._round if mine else None
+        current = self._round
+        return current if current is not None and current.leader == get_ident() else None
 
     def _step_down(self) -> None:
         """Leave the lead, if this thread has it, to one of those who wait."""
@@ -407,16 +428,27 @@ def _digest(token: Token) -> bytes:
     return sha256(token.value.encode("latin-1")).digest()
 
 
-def _raise_copy(error: Exception) -> None:
-    """Raise a copy: one object raised in many threads would mix their tracebacks."""
+def _given(found: Token | Exception) -> Token:
+    """Return the token, or raise a copy: one error in many threads would mix their tracebacks."""
+    if isinstance(found, Token):
+        return found
+    twin = _copy(found)
+    try:
+        if twin is found:
+            raise found
+        raise twin from found
+    finally:
+        del twin, found  # no cycle, as above
+
+
+def _copy(error: Exception) -> Exception:
+    """Return a copy, or the error itself when its class cannot be copied."""
     try:
         twin = copy.copy(error)
     except Exception as reason:
         log.debug("%s cannot be copied (%s)", type(error).__name__, type(reason).__name__)
-        raise error from error.__cause__
-    if twin is error or type(twin) is not type(error):
-        raise error
-    raise twin from error
+        return error
+    return twin if type(twin) is type(error) else error
 
 
 @define(eq=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 import codecs
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from datetime import timezone
+from email.utils import parsedate_to_datetime
 import json
 import math
 from typing import Any, Protocol
@@ -125,6 +127,8 @@ class Lines:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the lines that the chunk completes."""
+        if not chunk:
+            return []
         if self._after_cr:
             self._after_cr = False
             if chunk[:1] == b"\n":  # the second half of a CR LF that was cut
@@ -235,6 +239,7 @@ def sse(body: Body, parse: Parse) -> Iterator[Any]:
         StreamInterruptedError: The body ended in the middle of an event.
     """
     held: list[bytes] = []  # data lines that are no whole document yet
+    size = 0  # bytes of them, line feeds included
     open_brackets: float = 0
     any_event = False
     stranger: bytes | None = None
@@ -256,9 +261,11 @@ def sse(body: Body, parse: Parse) -> Iterator[Any]:
         any_event = True
         if held:
             held.append(data)
+            size += 1 + len(data)
+            if size > body.limits.frame_bytes:
+                raise ProtocolError(f"an event is longer than {body.limits.frame_bytes} bytes")
             open_brackets += _balance(data)
             if open_brackets:
-                _check_size(held, body.limits.frame_bytes)
                 continue
             data = b"\n".join(held)
         try:
@@ -266,7 +273,8 @@ def sse(body: Body, parse: Parse) -> Iterator[Any]:
         except ProtocolError:
             # Closed and yet no document: further lines will not make it one.
             open_brackets = math.inf if held else max(_balance(data), 0) or math.inf
-            held = held or [data]
+            if not held:
+                held, size = [data], len(data)
         else:
             held = []
             yield event
@@ -279,12 +287,6 @@ def sse(body: Body, parse: Parse) -> Iterator[Any]:
 def _is_field(line: bytes, name: bytes) -> bool:
     cut = isinstance(line, Tail) and any(known.startswith(line) for known in _FIELDS)
     return cut or name in _FIELDS
-
-
-def _check_size(held: list[bytes], most: int) -> None:
-    # Doubling lengths only, so that a flood of short lines is not summed up at each of them.
-    if len(held) & (len(held) - 1) == 0 and sum(map(len, held)) > most:
-        raise ProtocolError(f"an event is longer than {most} bytes")
 
 
 def ndjson(body: Body, parse: Parse) -> Iterator[Any]:
@@ -352,6 +354,20 @@ def whole(body: Body, parse: Parse) -> Iterator[Any]:
     yield document
 
 
+# Dates
+
+
+def unix_time(date: str | None) -> float | None:
+    """Return an HTTP date as Unix time in s, or None if it is none."""
+    if date is None:
+        return None
+    try:
+        moment = parsedate_to_datetime(date)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
+
+
 # Content encodings
 
 STEP = 64 * 2**10  # bytes that are unpacked at a time, so that a bomb is met in small pieces
@@ -397,14 +413,19 @@ def _deflate(first: bytes) -> Any:
 
 def _unpacked(chunks: Iterable[bytes], start: Callable[[bytes], Any]) -> Iterator[bytes]:
     decoder = None
+    held = b""  # a first byte of what may be another gzip member
     for chunk in chunks:
-        more = True
+        chunk = held + chunk
+        held = b""
+        more = bool(chunk)
         while more:
             if decoder is None:
                 decoder = start(chunk)
             elif decoder.eof:
-                # Another gzip member, or padding that nobody needs.
-                if chunk[:2] != b"\x1f\x8b":
+                if chunk == b"\x1f":
+                    held = chunk
+                    break
+                if chunk[:2] != b"\x1f\x8b":  # padding, which nobody needs
                     break
                 decoder = start(chunk)
             try:

@@ -9,12 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 from attrs import field, frozen
 
-from chatsdk.errors import (
-    ChatError,
-    ProtocolError,
-    StreamInterruptedError,
-    UnsupportedError,
-)
+from chatsdk.errors import ChatError, ProtocolError, StreamInterruptedError, UnsupportedError
 from chatsdk.messages import Delta, Message, Model, Query
 from chatsdk.settings import check_headers, secret
 from chatsdk.wire import Body, malformed, parse, Request, sse

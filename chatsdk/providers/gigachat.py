@@ -32,7 +32,7 @@ from chatsdk.providers.base import (
 )
 from chatsdk.settings import secret, setting, url
 from chatsdk.tokens import Token
-from chatsdk.wire import Grant, malformed, parse, Request, sse, whole
+from chatsdk.wire import Grant, malformed, parse, Request, sse, unix_time, whole
 
 DONE = object()  # what the frame [DONE] says
 SCOPES = ("GIGACHAT_API_PERS", "GIGACHAT_API_B2B", "GIGACHAT_API_CORP")
@@ -223,7 +223,11 @@ class GigaChat(Provider):
         expiry = event.get("expires_at", event.get("exp"))
         try:
             return Token.from_payload(
-                value, expiry, asked_at=asked_at, date=headers.get("Date"), margin=self.margin
+                value,
+                expiry,
+                asked_at=asked_at,
+                server_date=unix_time(headers.get("Date")),
+                margin=self.margin,
             )
         except ValueError as error:
             raise ProtocolError(f"the token answer of gigachat has no token: {error}") from None
@@ -293,7 +297,7 @@ class GigaChat(Provider):
 @cache
 def russian_root() -> str:
     """Return the root certificate that Sber's hosts chain to, as PEM text."""
-    return files("chatsdk").joinpath("data", "russian_trusted_root_ca.pem").read_text("ascii")
+    return (files("chatsdk") / "data" / "russian_trusted_root_ca.pem").read_text("ascii")
 
 
 def _root_for(address: str) -> str | None:

@@ -9,7 +9,7 @@ It binds to loopback addresses only and uses nothing but the standard library.
 from __future__ import annotations
 
 from .scenarios import FAMILIES, SCENARIOS
-from .server import SERVICES, Simulator
+from .server import KINDS, SERVICES, Simulator
 from .service import Recorded
 
-__all__ = ["FAMILIES", "SCENARIOS", "SERVICES", "Recorded", "Simulator"]
+__all__ = ["FAMILIES", "KINDS", "SCENARIOS", "SERVICES", "Recorded", "Simulator"]

@@ -9,7 +9,8 @@ import re
 import secrets
 import threading
 
-from .service import Chat, Document, Recorded, Refused, Service, Voice, compact, phrase, unflatten
+from .service import Chat, Document, phrase, Recorded, Refused, Service, unflatten
+from .voice import compact, Voice
 
 _CALLS = {("GET", "/api/v1/user/getUniqueId"): "id",
           ("POST", "/aichatonline/api/chat/gpt"): "chat"}
@@ -38,12 +39,15 @@ class AiChatOnline(Service):
         self._ids: set[str] = set()
 
     def stage(self, request: Recorded) -> str:
+        """Tell the id request and the chat apart."""
         return _CALLS.get((request.method, request.path), "")
 
     def error(self, status: int, request: Recorded, message: str = "") -> Document:
+        """Return the shape of the chat's own lines (inferred)."""
         return Document.of({"code": status, "msg": message or phrase(status), "data": None}, status)
 
     def other(self, request: Recorded, stage: str, scenario: str) -> Document:
+        """Give out an anonymous id; any fingerprint will do."""
         if stage != "id":
             raise Refused(self.error(404, request))
         if not request.query.get("canvas"):
@@ -54,6 +58,7 @@ class AiChatOnline(Service):
         return Document.of({"code": 200, "msg": "success", "data": visitor}, value="data")
 
     def chat(self, request: Recorded) -> Chat:
+        """Check that the id was given out and that there is a prompt."""
         with self._lock:
             known = request.headers.get("UniqueId") in self._ids
         if not known:

@@ -5,11 +5,12 @@ Source: openchat-ui of 2024-05-25 (pages/api/chat.ts, models.ts) and what it was
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
+import re
 from typing import Any
 
-from .service import Chat, Document, Messages, Recorded, Refused, Service, Voice, said
+from .service import Chat, Document, Messages, Recorded, Refused, said, Service
+from .voice import Voice
 
 MODELS = {"openchat_3.6": "OpenChat 3.6 (latest)",
           "openchat_v3.2_mistral": "OpenChat 3.5 (latest)"}
@@ -38,12 +39,15 @@ class Aura(Service):
     special = frozenset({"upstream-error"})
 
     def stage(self, request: Recorded) -> str:
+        """Name the two requests there are."""
         return _CALLS.get((request.method, request.path), "")
 
     def error(self, status: int, request: Recorded, message: str = "") -> Document:
+        """Return the five bytes that openchat-ui says to anything wrong."""
         return Document(status, b"Error", "text/plain;charset=UTF-8")
 
     def other(self, request: Recorded, stage: str, scenario: str) -> Document:
+        """List the models; redirect away from trailing slashes."""
         if stage == "models" and isinstance(request.json, dict):
             listed = [{"id": key, "name": name} for key, name in MODELS.items()]
             return Document.of(listed, type="text/plain;charset=UTF-8")
@@ -56,6 +60,7 @@ class Aura(Service):
                               type="text/html; charset=utf-8"))
 
     def chat(self, request: Recorded) -> Chat:
+        """Check the body; every fault is the same 500."""
         body = request.members
         if not _is_good(body):
             raise Refused(self.error(500, request))

@@ -6,8 +6,8 @@ and keeps to one sentence when the system message asks for brevity.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+import re
 from typing import Any
 from zlib import crc32
 

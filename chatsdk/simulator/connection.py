@@ -1,9 +1,13 @@
-"""Sockets: a listener with a thread for each connection, and answers written step by step."""
+"""One connection: requests read, answers written step by step."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 import contextlib
+from dataclasses import dataclass
+from email.utils import formatdate
 import errno
+from http.server import BaseHTTPRequestHandler
 import logging
 import os
 import selectors
@@ -14,10 +18,6 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler
 
 from .responses import Response
 from .scripts import Act
@@ -48,76 +48,25 @@ class Received:
     body: bytes
 
 
-class Listener(socketserver.TCPServer):
-    """Accepts connections; each is served in a thread of its own and forgotten when it ends."""
+class Desk:
+    """What all connections share: who answers, whether to stop, and some counts.
 
-    request_queue_size = 256
-    allow_reuse_address = os.name != "nt"
+    Attributes:
+        answer: Makes the response to a request.
+        chunk_delay: Length of a breath, in seconds.
+        stopping: Set when every wait has to end.
+        changed: Guards the counts; notified when `busy` falls.
+        busy: Requests that are being answered now.
+        abandoned: Chats whose client left before the end.
+    """
 
-    def __init__(self, host: str, port: int, answer: Callable[[Received], Response], *,
-                 tls: ssl.SSLContext | None, chunk_delay: float) -> None:
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    def __init__(self, answer: Callable[[Received], Response], chunk_delay: float) -> None:
         self.answer = answer
-        self.tls = tls
         self.chunk_delay = chunk_delay
         self.stopping = threading.Event()
         self.changed = threading.Condition()
         self.busy = 0
-        self.accepted = 0
         self.abandoned = 0
-        self._open: dict[threading.Thread, socket.socket] = {}
-        super().__init__((host, port), Handler)
-        self._accepting = threading.Thread(target=self.serve_forever, args=(_LOOK,),
-                                           name="simulator", daemon=True)
-        self._accepting.start()
-
-    def process_request(self, request: object, client_address: object) -> None:
-        """Serve a connection in a new thread."""
-        assert isinstance(request, socket.socket)
-        thread = threading.Thread(target=self._serve, args=(request, client_address),
-                                  name="simulator-connection", daemon=True)
-        with self.changed:
-            self.accepted += 1
-            self._open[thread] = request
-        thread.start()
-
-    def _serve(self, raw: socket.socket, address: object) -> None:
-        # The handshake is made here: in accept() one slow client would hold up all others.
-        sock = raw
-        try:
-            if self.tls:
-                sock = self.tls.wrap_socket(raw, server_side=True, do_handshake_on_connect=False)
-                with self.changed:
-                    self._open[threading.current_thread()] = sock
-                if self.stopping.is_set():
-                    raise Gone
-                sock.do_handshake()
-            Handler(sock, address, self)
-        except (OSError, Gone):
-            log.debug("a client went away")
-        except Exception:
-            log.exception("the simulator failed")
-        finally:
-            with self.changed:
-                sock.close()
-                del self._open[threading.current_thread()]
-
-    def close(self, patience: float) -> None:
-        """Stop accepting, close every connection, and wait for the threads to end."""
-        self.stopping.set()
-        self.shutdown()
-        self._accepting.join()
-        self.server_close()
-        with self.changed:
-            threads = list(self._open)
-            for sock in self._open.values():
-                # Not sock.shutdown: that of an SSLSocket takes the session from its reader.
-                with contextlib.suppress(OSError):
-                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
-        end = time.monotonic() + patience
-        for thread in threads:
-            if thread is not threading.current_thread():
-                thread.join(max(0.0, end - time.monotonic()))
 
     @contextlib.contextmanager
     def answering(self) -> Iterator[None]:
@@ -137,10 +86,15 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    server: Listener
     connection: socket.socket
 
+    def __init__(self, sock: socket.socket, address: object, server: socketserver.BaseServer,
+                 desk: Desk) -> None:
+        self.desk = desk
+        super().__init__(sock, address, server)
+
     def log_message(self, format: str, *args: object) -> None:
+        """Log quietly: a user's test output is not ours."""
         log.debug(format, *args)
 
     def _answer(self) -> None:
@@ -150,8 +104,8 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         headers = Headers(tuple((name, value) for name, value in self.headers.items()))
-        with self.server.answering():
-            response = self.server.answer(Received(self.command, self.path, headers, body))
+        with self.desk.answering():
+            response = self.desk.answer(Received(self.command, self.path, headers, body))
             self._perform(response)
 
     do_GET = do_POST = do_DELETE = do_PUT = do_PATCH = do_HEAD = do_OPTIONS = _answer
@@ -198,8 +152,8 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         except (Gone, OSError):
             self.close_connection = True
-            with self.server.changed:
-                self.server.abandoned += response.chat and not self.server.stopping.is_set()
+            with self.desk.changed:
+                self.desk.abandoned += response.chat and not self.desk.stopping.is_set()
         except Exception:
             log.exception("the answer failed")  # a reply of the user's that raises: hang up
             finished = False
@@ -260,7 +214,7 @@ class Handler(BaseHTTPRequestHandler):
     def _take(self, step: object) -> None:
         """Carry out a step that sends nothing."""
         if step is Act.BREATH:
-            self._wait(self.server.chunk_delay)
+            self._wait(self.desk.chunk_delay)
         elif step is Act.HOLD:
             self._wait(float("inf"))
         elif step is Act.RESET:
@@ -276,7 +230,7 @@ class Handler(BaseHTTPRequestHandler):
     def _wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            if self.server.stopping.wait(min(left, _LOOK)) or _hung_up(self.connection):
+            if self.desk.stopping.wait(min(left, _LOOK)) or _hung_up(self.connection):
                 raise Gone
 
     def _say_goodbye(self) -> None:

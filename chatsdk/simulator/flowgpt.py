@@ -12,8 +12,8 @@ import threading
 import time
 from typing import Any
 
-from .service import (Chat, Document, Messages, Recorded, Refused, Service, Voice, compact, phrase,
-                      said)
+from .service import Chat, Document, Messages, phrase, Recorded, Refused, said, Service
+from .voice import compact, Voice
 
 MODELS = ("gpt-3.5-turbo", "gpt-3.5-long", "gpt-4-turbo", "google-gemini", "claude-instant",
           "claude-v1", "claude-v2", "llama2-13b", "mythalion-13b", "pygmalion-13b",
@@ -47,12 +47,15 @@ class FlowGPT(Service):
         self._nonces: set[str] = set()
 
     def stage(self, request: Recorded) -> str:
+        """Name the one request there is."""
         return "chat" if (request.method, request.path) == ("POST", _PATH) else ""
 
     def error(self, status: int, request: Recorded, message: str = "") -> Document:
+        """Return the shape that the backend's framework gives errors (inferred)."""
         return Document.of({"statusCode": status, "message": message or phrase(status)}, status)
 
     def chat(self, request: Recorded) -> Chat:
+        """Check signature, nonce, time and model."""
         if not self._is_signed(request):
             raise Refused(self.error(401, request))
         body = request.members

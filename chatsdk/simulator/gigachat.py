@@ -6,20 +6,19 @@ Source: Sber's developer pages and recordings of the official SDK's test suite (
 from __future__ import annotations
 
 import base64
-import json
+from collections.abc import Mapping, Sequence
 import re
 import secrets
 import threading
 import time
-import uuid
-from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 from urllib.parse import parse_qs
+import uuid
 
-from .brain import arguments
+from .gigachat_checks import offered, problem
 from .scripts import words
-from .service import (Chat, Document, Pairs, Recorded, Refused, Service, Voice, Whole, compact,
-                      phrase, said)
+from .service import Chat, Document, Pairs, phrase, Recorded, Refused, said, Service
+from .voice import compact, Voice, Whole
 
 Keys = Optional[Mapping[str, Sequence[str]]]
 
@@ -33,9 +32,9 @@ OTHERS = {"GigaFilter": "filter", "GigaCheckClassification": "aicheck",
           "EmbeddingsGigaR": "embedder"}
 _ACCEPTED = (*CHATS, "GigaChat:latest")  # the name of 2024, in no list of today
 _VERSION = "2.0.28.2"
+_BAD_KEY = "credentials doesn't match db data"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
 _KEY = re.compile(r"[\w+/=.-]+", re.ASCII)
-_ROLES = ("system", "user", "assistant", "function")
 _JSON = "application/json; charset=utf-8"
 
 
@@ -61,10 +60,12 @@ class _Frames(Voice):
         self.role = {"role": "assistant"}
 
     def frame(self, piece: str) -> bytes:
+        """Return an event with a delta."""
         nulls = {"finish_reason": None} if self.scenario == "null-finish" else {}
         return self.event({"delta": self.delta(piece), "index": 0, **nulls})
 
     def end(self, reason: str, last: str = "") -> list[bytes]:
+        """Return the events of a function call, the finish reason with usage, and the mark."""
         frames = []
         if self.scenario == "last-text" and not last and self.tool is None:
             last = " The end."
@@ -83,16 +84,20 @@ class _Frames(Voice):
         return [*frames, b"data: [DONE]\n\n"]
 
     def delta(self, content: str) -> dict[str, object]:
+        """Return a delta; the first one names the role."""
         role, self.role = self.role, {}
         return {"content": content, **role}
 
     def event(self, choice: dict[str, object], **rest: object) -> bytes:
+        """Return an event with one choice."""
         return b"data: %b\n\n" % compact({"choices": [choice], **self.about(), **rest})
 
     def about(self) -> dict[str, object]:
+        """Return what every event and document says."""
         return {"created": self.created, "model": self.model, "object": "chat.completion"}
 
     def usage(self) -> dict[str, int]:
+        """Return the counts; a word is taken for a token."""
         completion = len([piece for piece in self.said if piece]) or int(self.tool is not None)
         return {"prompt_tokens": self.prompt, "completion_tokens": completion,
                 "total_tokens": self.prompt + completion,
@@ -108,6 +113,7 @@ class _Document(Whole):
         self.error = b'{"status":500,"message":"Internal Server Error"}\n'
 
     def document(self, reason: str) -> bytes:
+        """Return the document with the whole message."""
         self.frames.said, self.frames.tool = self.said, self.tool
         message: dict[str, object] = {"content": "".join(self.said), "role": "assistant"}
         if self.tool:
@@ -140,6 +146,7 @@ class GigaChat(Service):
         self._sessions: dict[str, int] = {}
 
     def fields(self, root: str) -> dict[str, Any]:
+        """Return the two URLs: tokens come from another host in reality."""
         return {"base_url": f"{root}/api/v1", "auth_url": f"{root}/api/v2/oauth"}
 
     def drop_tokens(self, message: str) -> None:
@@ -149,19 +156,23 @@ class GigaChat(Service):
             self._ends.clear()
 
     def stage(self, request: Recorded) -> str:
+        """Tell tokens, chats and models apart, by method and path."""
         call = (request.method, request.path)
         known = {("POST", "/api/v2/oauth"): "token", ("POST", "/api/v1/chat/completions"): "chat"}
         models = request.method == "GET" and re.fullmatch("/api/v1/models(/.+)?", request.path)
         return known.get(call, "models" if models else "")
 
     def error(self, status: int, request: Recorded, message: str = "") -> Document:
+        """Return ``{"code"}`` of the token endpoint or ``{"status"}`` of the API."""
         if self.stage(request) == "token":
-            return Document.of({"code": status, "message": message or phrase(status)}, status)
+            code, text = (6, _BAD_KEY) if status == 401 else (status, phrase(status))
+            return Document.of({"code": code, "message": message or text}, status)
         text = {429: "Too many requests", 413: "Payload too large"}.get(status, phrase(status))
         body = compact({"status": status, "message": message or text}) + b"\n"
         return Document(status, body, _JSON, _ids(request))
 
     def other(self, request: Recorded, stage: str, scenario: str) -> Document:
+        """Give out a token or tell of models."""
         if stage == "token":
             return self._token(request, scenario)
         if stage == "models":
@@ -197,7 +208,7 @@ class GigaChat(Service):
         if self.keys is None:
             return
         if key not in self.keys:
-            raise _no_token(401, 6, "credentials doesn't match db data")
+            raise _no_token(401, 6, _BAD_KEY)
         if scope not in self.keys[key]:
             raise _no_token(400, 7, "scope from db not fully includes consumed scope")
 
@@ -223,18 +234,19 @@ class GigaChat(Service):
         raise Refused(self.error(404, request, "No such model"))
 
     def chat(self, request: Recorded) -> Chat:
+        """Check token, shape, values and model, in this order."""
         self._authorize(request)
         if not isinstance(request.json, dict):
             raise Refused(self.error(400, request))
         body = request.members
-        if problem := _problem(body):
-            raise Refused(self.error(422, request, f"Invalid params: {problem}"))
+        if wrong := problem(body):
+            raise Refused(self.error(422, request, f"Invalid params: {wrong}"))
         if body["model"] not in _ACCEPTED:
             raise Refused(self.error(404, request, "No such model"))
-        prompt = sum(len(words(m["content"] or "")) + 3 for m in body["messages"])
+        prompt = sum(len(words(m.get("content") or "")) + 3 for m in body["messages"])
         frames = _Frames(f"{body['model']}:{_VERSION}", prompt, self._cached(request, prompt))
         stream = bool(body.get("stream"))
-        tool, forced = _offered(body)
+        tool, forced = offered(body)
         return Chat(frames if stream else _Document(frames), said(body["messages"]),
                     "text/event-stream" if stream else _JSON, _ids(request),
                     limit=body.get("max_tokens"), tool=tool, forced=forced)
@@ -265,65 +277,3 @@ def _jwe() -> str:
     head = compact({"enc": "A256CBC-HS512", "alg": "RSA-OAEP-256"})
     parts = [head, *(secrets.token_bytes(size) for size in (256, 16, 572, 32))]
     return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
-
-
-def _problem(body: Mapping[str, Any]) -> str:
-    """Return what is wrong with a request, in the service's words; empty if nothing is."""
-    if not isinstance(body.get("model"), str):
-        return "model is required"
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        return "messages must not be empty"
-    for index, message in enumerate(messages):
-        if problem := _wrong(message, first=index == 0):
-            return problem
-    for name, allowed, bounds in _RANGES:
-        value = body.get(name)
-        if value is not None and (isinstance(value, (bool, str, list, dict)) or not allowed(value)):
-            return f"{name} must be in range {bounds}"
-    return ""
-
-
-_RANGES = (
-    ("temperature", lambda value: value > 0, "(0, +inf)"),
-    ("top_p", lambda value: 0 <= value <= 1, "[0, 1]"),
-    ("max_tokens", lambda value: isinstance(value, int) and value > 0, "(0, +inf)"),
-    ("repetition_penalty", lambda value: value > 0, "(0, +inf)"),
-)
-
-
-def _wrong(message: object, *, first: bool) -> str:
-    if not isinstance(message, dict) or message.get("role") not in _ROLES:
-        return f"role must be one of {', '.join(_ROLES)}"
-    role, content = message["role"], message.get("content")
-    if role == "system" and not first:
-        return "system message must be the first message"
-    if not isinstance(content, str) and not (content is None and "function_call" in message):
-        return "content must be a string"
-    if role == "function" and not _is_object(content):
-        return "content of a function message must be a JSON object"
-    return ""
-
-
-def _is_object(text: object) -> bool:
-    try:
-        return isinstance(json.loads(str(text)), dict)
-    except ValueError:
-        return False
-
-
-def _offered(body: Mapping[str, Any]) -> tuple[tuple[str, dict[str, Any]] | None, bool]:
-    """Return the call that the brain would make, and whether the client insists on it.
-
-    The brain calls once: when the last message is a function's result, it speaks again.
-    """
-    functions: dict[str, dict[str, Any]] = {f["name"]: f for f in body.get("functions") or ()}
-    mode = body.get("function_call", "auto")
-    forced = isinstance(mode, dict)
-    name = mode.get("name") if isinstance(mode, dict) else next(iter(functions), None)
-    if mode == "none" or name is None or name not in functions:
-        return None, False
-    if not forced and body["messages"][-1]["role"] == "function":
-        return None, False
-    values = arguments(functions[name].get("parameters"), said(body["messages"]))
-    return (name, values), forced

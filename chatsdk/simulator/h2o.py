@@ -6,20 +6,20 @@ Source: both projects' source of that time, and what they were seen to send.
 
 from __future__ import annotations
 
-import re
-import secrets
-import threading
-import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from http.cookies import CookieError, SimpleCookie
+import re
+import secrets
+import threading
+import time
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+import uuid
 
-from .h2o_tgi import Generation, check, untyped
-from .service import Chat, Document, Messages, Recorded, Refused, Service, phrase, unflatten
+from .h2o_tgi import check, Generation, given, untyped
+from .service import Chat, Document, Messages, phrase, Recorded, Refused, Service, unflatten
 
 MODELS = ("h2oai/h2ogpt-gm-oasst1-en-2048-falcon-40b-v1",
           "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-7b-v3",
@@ -73,10 +73,12 @@ class H2o(Service):
             return list(self._stopped)
 
     def stage(self, request: Recorded) -> str:
+        """Tell the five requests of a chat apart, by method and path."""
         return next((stage for method, path, stage in _PATHS
                      if request.method == method and re.fullmatch(path, request.path)), "")
 
     def error(self, status: int, request: Recorded, message: str = "") -> Document:
+        """Return SvelteKit's error: JSON or a page by Accept, and a form's own shape."""
         text = message or ("Internal Error" if status == 500 else phrase(status))
         if self.stage(request) == "settings" and not _is_page(request):
             return Document.of({"type": "error", "error": {"message": text}}, status)
@@ -86,6 +88,7 @@ class H2o(Service):
         return Document.of({"message": text}, status)
 
     def other(self, request: Recorded, stage: str, scenario: str) -> Document:
+        """Answer everything but the generation, behind the gates."""
         session = self._enter(request)
         answers: dict[str, Callable[[Recorded, str], Document]] = {
             "settings": self._settings, "create": self._create, "stop": self._stop,
@@ -163,6 +166,7 @@ class H2o(Service):
         return wanted.lower(), conversation
 
     def chat(self, request: Recorded) -> Chat:
+        """Check a generation as chat-ui does; what TGI minds is told inside the stream."""
         session = self._enter(request)
         if _prefers_html(request):
             raise Refused(self.error(405, request))  # taken for a form of the page
@@ -174,7 +178,7 @@ class H2o(Service):
         parameters = body.get("parameters") or {}
         if problem := untyped(parameters):
             raise Refused(Document(422, problem.encode(), "text/plain; charset=utf-8"))
-        return self._generation(session, conversation, inputs, parameters,
+        return self._generation(session, conversation, inputs, given(parameters),
                                 stream=bool(body.get("stream")))
 
     def _generation(self, session: str, conversation: _Conversation, inputs: str,
@@ -182,6 +186,8 @@ class H2o(Service):
         turns = [*conversation.messages, *unflatten(inputs)]
         conversation.stop = False
         voice = Generation(parameters, check(inputs, parameters, stream=stream), stream=stream)
+        if voice.refused and not stream:  # a stream tells it inside a 200
+            raise Refused(Document.of(voice.refusal, 422))
         headers = (("Cache-Control", "no-cache"), ("x-compute-type", "gpu+optimized"),
                    ("x-compute-characters", str(len(inputs))), ("X-Accel-Buffering", "no"))
 

@@ -9,7 +9,7 @@ import re
 from typing import Any
 from zlib import crc32
 
-from .service import Voice, compact
+from .voice import compact, Voice, Whole
 
 _LONGEST_INPUT = 3072
 _LONGEST = 4096
@@ -29,7 +29,7 @@ class Generation(Voice):
     """
 
     heartbeat = b":\n\n"
-    noise = (b"event: message\n", b"id: 1\n", b"data:\n\n")
+    noise: tuple[bytes, ...] = (b"event: message\n", b"id: 1\n", b"data:\n\n")
     malformed = b'data:{"token":\n\n'
 
     def __init__(self, parameters: dict[str, Any], refused: str, *, stream: bool) -> None:
@@ -37,24 +37,39 @@ class Generation(Voice):
         self.parameters = parameters
         self.refused = refused
         self.stream = stream
-        self.lines, self.whole = stream, not stream
         self.type = "text/event-stream" if stream else "application/json"
-        self.error = _event({"error": "Request failed during generation: CUDA out of memory",
-                             "error_type": "generation"})
+        if not stream:
+            self.lines, self.whole = False, True
+            self.heartbeat, self.noise, self.malformed = Whole.heartbeat, (), Whole.malformed
+        self.error = self.event({"error": "Request failed during generation: CUDA out of memory",
+                                 "error_type": "generation"})
+
+    @property
+    def refusal(self) -> dict[str, str]:
+        """What TGI says to values that it does not take."""
+        return {"error": f"Input validation error: {self.refused}", "error_type": "validation"}
+
+    def event(self, value: object) -> bytes:
+        """Return an event of the stream; without streaming, the bare value."""
+        return b"data:%b\n\n" % compact(value) if self.stream else compact(value)
 
     def text(self, piece: str) -> bytes:
+        """Return the frame of a token, nothing if the request is refused."""
         return b"" if self.refused else super().text(piece)
 
     def frame(self, piece: str) -> bytes:
+        """Return the event of one ordinary token."""
         if not self.stream:
             return b""
-        return _event({"token": _token(piece), "generated_text": None, "details": None})
+        return self.event({"token": _token(piece), "generated_text": None, "details": None})
 
     def end(self, reason: str, last: str = "") -> list[bytes]:
+        """Return the event with the whole text.
+
+        Its token is a special one, or, if a limit or a stop sequence ended the answer, the last.
+        """
         if self.refused:
-            refusal = {"error": f"Input validation error: {self.refused}",
-                       "error_type": "validation"}
-            return [_event(refusal) if self.stream else compact(refusal)]
+            return [self.event(self.refusal)]
         if last:
             self.said.append(last)
         token = _token(last) if last else {"id": 11, "text": "<|endoftext|>",
@@ -63,8 +78,8 @@ class Generation(Voice):
         details = self._details("eos_token" if reason == "stop" else reason, natural=not last)
         if not self.stream:
             known = {"generated_text": whole, "details": details}
-            return [compact([{name: part for name, part in known.items() if part is not None}])]
-        return [_event({"token": token, "generated_text": whole, "details": details})]
+            return [self.event([{k: part for k, part in known.items() if part is not None}])]
+        return [self.event({"token": token, "generated_text": whole, "details": details})]
 
     def _details(self, reason: str, *, natural: bool) -> dict[str, object] | None:
         if not self.parameters.get("details"):
@@ -73,10 +88,6 @@ class Generation(Voice):
         seed = self.parameters.get("seed", crc32("".join(self.said).encode()) if sampled else None)
         return {"finish_reason": reason, "generated_tokens": len(self.said) + natural,
                 "seed": seed}
-
-
-def _event(value: object) -> bytes:
-    return b"data:%b\n\n" % compact(value)
 
 
 def _token(piece: str) -> dict[str, object]:
@@ -95,7 +106,15 @@ def untyped(parameters: object) -> str:
             if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
                 return ("Failed to deserialize the JSON body into the target type: "
                         f"parameters.{name}: invalid type")
+    if not isinstance(parameters.get("stop") or [], list):
+        return ("Failed to deserialize the JSON body into the target type: "
+                "parameters.stop: invalid type")
     return ""
+
+
+def given(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters without nulls, which mean the same as nothing."""
+    return {name: value for name, value in parameters.items() if value is not None}
 
 
 def check(inputs: str, parameters: dict[str, Any], *, stream: bool) -> str:
@@ -130,10 +149,8 @@ def check(inputs: str, parameters: dict[str, Any], *, stream: bool) -> str:
 
 
 def _below(parameters: dict[str, Any], name: str) -> bool:
-    value = parameters.get(name)
-    return value is not None and value <= 0
+    return name in parameters and bool(parameters[name] <= 0)
 
 
 def _outside(parameters: dict[str, Any], name: str) -> bool:
-    value = parameters.get(name)
-    return value is not None and not 0 < value < 1
+    return name in parameters and not 0 < parameters[name] < 1

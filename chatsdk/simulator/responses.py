@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from email.utils import formatdate
+import json
+import time
 from typing import Union
 
 from .brain import think
 from .scenarios import Scenario
-from .scripts import Speech, Step, Steps, normal, words
-from .service import (Chat, Document, Messages, Pairs, Recorded, Service, Voice, Whole, compact,
-                      phrase)
+from .scripts import normal, Speech, Step, Steps, words
+from .service import Chat, Document, Messages, Pairs, phrase, Recorded, Service
+from .voice import compact, Voice, Whole
 
 Said = Union[str, Iterable[str]]
 Reply = Union[None, Said, Callable[[Messages], Said]]
@@ -72,7 +72,7 @@ def say(reply: Reply, chat: Chat) -> Speech:
             *first, last = words(found[:found.index(stop) + len(stop)])
             return Speech(iter(first), "stop_sequence", last)
     pieces = words(found)
-    if chat.limit is not None and len(pieces) > chat.limit:
+    if chat.limit is not None and len(pieces) > chat.limit > 0:
         return Speech(iter(pieces[:chat.limit - 1]), "length", pieces[chat.limit - 1])
     return Speech(iter(pieces))
 

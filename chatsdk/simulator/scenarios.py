@@ -8,11 +8,11 @@ Scenarios apply to chat requests only, unless the name begins with another kind 
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+import difflib
 from functools import partial
+import re
 
 from . import scripts
 from .scripts import Act, Script, Step
@@ -169,8 +169,7 @@ FAMILIES: Mapping[str, str] = {
     **{form: about for form, about, _, _ in _MAKERS},
     **{f"KIND-{s.name}": s.about for s in _TABLE if s.stage != "chat"},
     "KIND-CODE": "the same as KIND-status-CODE, also with -json, -text, -html, -empty",
-    "KIND-SCENARIO": "any scenario for another request: token, id, settings, create, stop, "
-                     "delete, models",
+    "KIND-SCENARIO": "any scenario for a request of another kind, of those in KINDS",
 }
 
 

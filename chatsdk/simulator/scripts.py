@@ -6,14 +6,14 @@ know no service: they speak through its `Voice`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
+import re
 from typing import Union
 
-from .service import Voice
+from .voice import Voice
 
 LONG = 2 ** 20
 MANY = 100_000
@@ -85,6 +85,7 @@ def _crlf(voice: Voice, data: bytes) -> bytes:
 
 
 def one_byte(voice: Voice, speech: Speech) -> Steps:
+    """Send each byte in a chunk of its own."""
     for frame in _frames(voice, speech):
         yield from (frame[i:i + 1] for i in range(len(frame)))
 
@@ -119,6 +120,7 @@ def split(voice: Voice, speech: Speech) -> Steps:
 
 
 def crlf(voice: Voice, speech: Speech) -> Steps:
+    """End lines with CR LF."""
     for step in normal(voice, speech):
         yield _crlf(voice, step) if isinstance(step, bytes) else step
 
@@ -131,39 +133,47 @@ def _strewn(voice: Voice, speech: Speech, *extra: bytes) -> Steps:
 
 
 def blank_lines(voice: Voice, speech: Speech) -> Steps:
+    """Send blank lines before each frame."""
     return _strewn(voice, speech, *((b"\n", b"\r\n") if voice.lines else ()))
 
 
 def heartbeats(voice: Voice, speech: Speech) -> Steps:
+    """Send a comment or keep-alive before each frame."""
     return _strewn(voice, speech, voice.heartbeat)
 
 
 def unknown(voice: Voice, speech: Speech) -> Steps:
+    """Send frames without text before each frame."""
     return _strewn(voice, speech, *voice.noise)
 
 
 def noisy(voice: Voice, speech: Speech) -> Steps:
+    """Send all of these, and end lines with CR LF."""
     extra = (voice.heartbeat, *voice.noise, *((b"\n", b"\n") if voice.lines else ()))
     for step in _strewn(voice, speech, *extra):
         yield _crlf(voice, step) if isinstance(step, bytes) else step
 
 
 def bom(voice: Voice, speech: Speech) -> Steps:
+    """Begin with a byte order mark."""
     yield b"\xef\xbb\xbf"
     yield from normal(voice, speech)
 
 
 def separators(voice: Voice, speech: Speech) -> Steps:
+    """Send what some splitters take for line ends."""
     return normal(voice, Speech(iter(SEPARATORS)))
 
 
 def no_last_newline(voice: Voice, speech: Speech) -> Steps:
+    """Leave the last line without its end."""
     frames = _frames(voice, speech)
     yield from frames[:-1]
     yield from (frame.rstrip(b"\r\n") if voice.lines else frame for frame in frames[-1:])
 
 
 def long_line(voice: Voice, speech: Speech) -> Steps:
+    """Send one piece of 1 MiB."""
     return normal(voice, Speech(iter(["y" * LONG])))
 
 
@@ -176,14 +186,17 @@ def many_frames(voice: Voice, speech: Speech) -> Steps:
 
 
 def empty(voice: Voice, speech: Speech) -> Steps:
+    """Send no body."""
     yield b""
 
 
 def no_text(voice: Voice, speech: Speech) -> Steps:
+    """Send the end alone."""
     yield from voice.end("stop")
 
 
 def length(voice: Voice, speech: Speech) -> Steps:
+    """Send half of the text, ended by the limit of tokens."""
     first, _ = halves(speech)
     return normal(voice, Speech(iter(first[:-1]), "length", "".join(first[-1:])))
 
@@ -193,20 +206,24 @@ def _failed(voice: Voice) -> Steps:
 
 
 def error_first(voice: Voice, speech: Speech) -> Steps:
+    """Fail at once."""
     return _failed(voice)
 
 
 def error_after_text(voice: Voice, speech: Speech) -> Steps:
+    """Fail after half of the text."""
     yield from told(voice, halves(speech)[0])
     yield from _failed(voice)
 
 
 def malformed_first(voice: Voice, speech: Speech) -> Steps:
+    """Send what cannot be read, then the answer."""
     yield voice.malformed
     yield from normal(voice, speech)
 
 
 def malformed_middle(voice: Voice, speech: Speech) -> Steps:
+    """Send what cannot be read after half of the text."""
     first, second = halves(speech)
     yield from told(voice, first)
     yield voice.malformed
@@ -222,6 +239,7 @@ def cut_clean(voice: Voice, speech: Speech) -> Steps:
 
 
 def tidy_cut(voice: Voice, speech: Speech) -> Steps:
+    """Stop after whole frames with half of the text."""
     yield from told(voice, halves(speech)[0])
 
 
@@ -234,6 +252,7 @@ def then(script: Script, act: Act) -> Script:
 
 
 def heartbeat(voice: Voice, speech: Speech) -> Steps:
+    """Send keep-alives for ever, silence if there are none."""
     while voice.heartbeat:
         yield voice.heartbeat
         yield _BEAT
@@ -241,5 +260,6 @@ def heartbeat(voice: Voice, speech: Speech) -> Steps:
 
 
 def heartbeat_after_text(voice: Voice, speech: Speech) -> Steps:
+    """Send half of the text, then keep-alives for ever."""
     yield from tidy_cut(voice, speech)
     yield from heartbeat(voice, speech)

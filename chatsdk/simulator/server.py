@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 import ipaddress
 import logging
 import os
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from types import MappingProxyType, TracebackType
 from typing import Any, Union
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from .aichatonline import AiChatOnline
 from .aura import Aura
-from .connection import Listener, Received
+from .connection import Desk, Received
 from .flowgpt import FlowGPT
 from .gigachat import GigaChat, Keys
 from .h2o import H2o
-from .responses import Reply, Response, refusal, show, tell
-from .scenarios import Scenario, scenario, unknown
+from .listener import Listener
+from .playbill import NORMAL, Playbill, Scenarios
+from .responses import refusal, Reply, Response, show, tell
+from .scenarios import Scenario
 from .service import Document, Recorded, Refused, Service
 
 log = logging.getLogger(__name__)
@@ -29,21 +31,11 @@ log = logging.getLogger(__name__)
 #: One line for each service; the name is the mount prefix.
 _CLASSES: tuple[type[Service], ...] = (AiChatOnline, Aura, FlowGPT, GigaChat, H2o)
 SERVICES: tuple[str, ...] = tuple(service.name for service in _CLASSES)
-_STAGES = sorted({stage for service in _CLASSES for stage in service.stages})
-_NORMAL = scenario("normal")
+#: Which other requests scenarios can be aimed at: ``"token-500"``, ``"delete-stall"``.
+KINDS: Mapping[str, tuple[str, ...]] = {service.name: service.stages for service in _CLASSES}
 _PATIENCE = 5.0
 
 Path = Union[str, "os.PathLike[str]"]
-Scenarios = Union[str, Mapping[str, str]]
-
-
-@dataclass
-class _Play:
-    """A scenario for the next few requests."""
-
-    scenario: Scenario
-    service: str | None
-    times: int
 
 
 class Simulator:
@@ -80,23 +72,26 @@ class Simulator:
         self._chunk_delay = chunk_delay
         self._tls = tls
         self._lock = threading.Lock()
+        self._desk = Desk(self._answer, chunk_delay)
         self._listener: Listener | None = None
+        self._last: Listener | None = None  # for counts that are asked for after stop()
         self._url = ""
         self._requests: list[Recorded] = []
-        self._plays: list[_Play] = []
         secure = tls is not None
         self._gigachat = GigaChat(secure=secure, token_life=token_life, keys=keys)
         self._h2o = H2o(secure=secure, welcome=welcome)
         made: dict[str, Service] = {s.name: s for s in (self._gigachat, self._h2o)}
         self._services = {s.name: made.get(s.name) or s(secure=secure) for s in _CLASSES}
+        self._playbill = Playbill(self._services.values())
         self.scenario = scenario
 
     def start(self) -> Simulator:
         """Begin to listen; does nothing if it does already."""
         with self._lock:
             if self._listener is None:
-                self._listener = Listener(self._host, self._port, self._answer,
-                                          tls=_context(self._tls), chunk_delay=self._chunk_delay)
+                self._desk = Desk(self._answer, self._chunk_delay)
+                self._listener = Listener(self._host, self._port, self._desk, _context(self._tls))
+                self._last = self._listener
                 port = self._listener.server_address[1]
                 host = f"[{self._host}]" if ":" in self._host else self._host
                 self._url = f"{'https' if self._tls else 'http'}://{host}:{port}"
@@ -129,7 +124,7 @@ class Simulator:
 
     def fields(self, service: str) -> dict[str, Any]:
         """Return the client's settings for a service: its URLs and, with TLS, `verify`."""
-        fields = self._services[_known(service)].fields(f"{self.url}/{service}")
+        fields = self._services[self._playbill.known(service)].fields(f"{self.url}/{service}")
         if self._tls:
             fields["verify"] = os.fspath(self._tls[-1] if len(self._tls) > 2 else self._tls[0])
         return fields
@@ -150,13 +145,8 @@ class Simulator:
 
     @scenario.setter
     def scenario(self, value: Scenarios) -> None:
-        if isinstance(value, str):
-            defaults = dict.fromkeys(SERVICES, self._scenario_of(value, None))
-        else:
-            defaults = {_known(name): self._scenario_of(play, name)
-                        for name, play in value.items()}
+        self._playbill.default(value)
         self._scenario: Scenarios = value if isinstance(value, str) else dict(value)
-        self._defaults = defaults
 
     def play(self, name: str, service: str | None = None, times: int = 1) -> None:
         """Let the next requests follow a scenario.
@@ -172,18 +162,7 @@ class Simulator:
         Raises:
             ValueError: There is no such scenario or service, or the service can't play it.
         """
-        if service is not None:
-            _known(service)
-        play = _Play(self._scenario_of(name, service), service, times)
-        with self._lock:
-            self._plays.append(play)
-
-    def _scenario_of(self, name: str, service: str | None) -> Scenario:
-        found = scenario(name, _STAGES)
-        able = [s.name for s in self._services.values() if _can(s, found)]
-        if service is not None and service not in able:
-            raise ValueError(f"{service} can't play {name!r}, only: {', '.join(able)}")
-        return found
+        self._playbill.play(name, service, times)
 
     @property
     def tokens_issued(self) -> int:
@@ -211,23 +190,23 @@ class Simulator:
     @property
     def connections(self) -> int:
         """How many connections were accepted since the start."""
-        return self._listener.accepted if self._listener else 0
+        return self._last.accepted if self._last else 0
 
     @property
     def abandoned(self) -> int:
         """How many chats lost their client before the answer was complete, since the start."""
-        return self._listener.abandoned if self._listener else 0
+        return self._desk.abandoned
 
     def wait_idle(self, timeout: float = 5.0) -> bool:
         """Wait until no request is being answered; return whether that came within `timeout` s."""
-        listener = self._listener
-        if listener is None:
-            return True
-        with listener.changed:
-            return listener.changed.wait_for(lambda: listener.busy == 0, timeout)
+        desk = self._desk
+        with desk.changed:
+            return desk.changed.wait_for(lambda: desk.busy == 0, timeout)
 
     def _answer(self, received: Received) -> Response:
-        parts = urlsplit(received.target)
+        # A target is a path, but for proxies a whole URL; "//x" would be taken for a host.
+        target = received.target
+        parts = urlsplit(f"http://host{target}" if target.startswith("/") else target)
         name, _, path = unquote(parts.path).lstrip("/").partition("/")
         service = self._services.get(name)
         recorded = Recorded(
@@ -235,62 +214,39 @@ class Simulator:
             MappingProxyType(dict(parse_qsl(parts.query, keep_blank_values=True))),
             received.headers, received.body, "normal", time.monotonic(), self._origin(received))
         with self._lock:
+            index = len(self._requests)
             self._requests.append(recorded)
         if service is None:
             text = f"Nothing here; the services are: {', '.join(SERVICES)}\n"
-            return show(Document(404, text.encode(), "text/plain"), _NORMAL)
+            return show(Document(404, text.encode(), "text/plain"), NORMAL)
         try:
-            return self._respond(service, recorded)
+            return self._respond(service, recorded, index)
         except Refused as refused:
-            return show(refused.document, _NORMAL)
+            return show(refused.document, NORMAL)
         except Exception:
             log.exception("no answer could be made")  # a reply of the user's that raises
-            return show(service.error(500, recorded), _NORMAL)
+            return show(service.error(500, recorded), NORMAL)
 
-    def _respond(self, service: Service, request: Recorded) -> Response:
+    def _respond(self, service: Service, request: Recorded, index: int) -> Response:
         stage = service.stage(request)
         chat = service.chat(request) if stage == "chat" else None
-        played = self._claim(service, stage, request)
+        played = self._claim(service, stage, index)
         if played.status:
             return show(refusal(played, service, request), replace(played, value=""))
         if chat is not None:
             return tell(chat, played, self._reply)
         return show(service.other(request, stage, played.name), played)
 
-    def _claim(self, service: Service, stage: str, request: Recorded) -> Scenario:
+    def _claim(self, service: Service, stage: str, index: int) -> Scenario:
         """Return the scenario of a request and note it in the record."""
+        chosen = self._playbill.claim(service, stage)
         with self._lock:
-            chosen = self._defaults.get(service.name, _NORMAL)
-            for play in self._plays:
-                if play.service in (None, service.name) and _fits(play.scenario, service, stage):
-                    chosen = play.scenario
-                    play.times -= 1
-                    break
-            self._plays = [play for play in self._plays if play.times > 0]
-            if not _fits(chosen, service, stage):
-                return _NORMAL
-            for index, recorded in enumerate(self._requests):
-                if recorded is request:
-                    self._requests[index] = replace(request, scenario=chosen.name)
-            return chosen
+            self._requests[index] = replace(self._requests[index], scenario=chosen.name)
+        return chosen
 
     def _origin(self, received: Received) -> str:
         host = received.headers.get("host") or urlsplit(self._url).netloc
         return f"{'https' if self._tls else 'http'}://{host}"
-
-
-def _can(service: Service, played: Scenario) -> bool:
-    return _fits(played, service, played.stage) and played.stage in ("chat", *service.stages)
-
-
-def _fits(played: Scenario, service: Service, stage: str) -> bool:
-    return played.stage == stage and (not played.special or played.base in service.special)
-
-
-def _known(service: str) -> str:
-    if service not in SERVICES:
-        raise ValueError(unknown("service", service, SERVICES))
-    return service
 
 
 def _loopback(host: str) -> str:

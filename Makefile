@@ -1,0 +1,107 @@
+# Every chore by name.  Settings of the tools and versions are in setup.cfg.
+
+PYTHON ?= python3
+VENV = .venv
+BIN = $(VENV)/bin
+ARGS =
+CODE = chatsdk tests docs setup.py
+VERSIONS := $(shell sed -n 's/.* Python :: \(3\.[0-9][0-9]*\)$$/\1/p' setup.cfg)
+
+.PHONY: help install fmt lint types test cover docs check dist clean demo matrix lowest suite
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | while read -r name text; do \
+	    printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+demo: $(VENV)/.base ## talk to five services at once, all on this machine
+	@$(BIN)/python -m chatsdk demo
+
+install: $(VENV)/.test $(VENV)/.check $(VENV)/.docs ## .venv with all that development needs
+
+fmt: $(VENV)/.check ## sort the imports
+	$(BIN)/isort $(CODE)
+
+lint: $(VENV)/.check ## flake8, and isort as a check
+	$(BIN)/flake8 $(CODE)
+	$(BIN)/isort --check --diff $(CODE)
+
+types: $(VENV)/.check ## mypy --strict over the package
+	$(BIN)/mypy
+
+test: $(VENV)/.test ## the whole suite; ARGS="-k words" for some of it
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(ARGS)
+
+cover: test ## the suite, then its branch coverage
+	@$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+docs: $(VENV)/.docs ## the pages, strictly, and their examples, into build/docs
+	$(BIN)/sphinx-build -q -E -W -n --keep-going -d build/doctrees -b html docs build/docs
+	$(BIN)/sphinx-build -q -E -W -n --keep-going -d build/doctrees -b doctest docs build/doctest
+
+check: test lint types cover docs ## all that has to be green
+
+matrix: ## the suite under each CPython of setup.cfg that is found here
+	@table=; status=0; \
+	for version in $(VERSIONS); do \
+	    result='not found'; \
+	    for python in "$$(command -v python$$version)" \
+	            "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version*/bin/python; do \
+	        "$$python" -c '$(IS_CPYTHON)' $$version 2>/dev/null || continue; \
+	        echo "== CPython $$version: $$python"; \
+	        result="passed     $$python"; \
+	        $(MAKE) --no-print-directory suite VENV=.venv-$$version PYTHON="$$python" || \
+	            { result="FAILED     $$python"; status=1; }; \
+	        break; \
+	    done; \
+	    table="$$table  CPython $$version  $$result\n"; \
+	done; \
+	printf "\n$$table"; exit $$status
+
+IS_CPYTHON = import sys; \
+	sys.exit((sys.implementation.name, "%d.%d" % sys.version_info[:2]) != ("cpython", sys.argv[1]))
+
+lowest: build/lowest.txt ## the suite with the lowest versions that setup.cfg allows
+	@cat $<
+	@$(MAKE) --no-print-directory suite VENV=.venv-lowest WITH='--constraint $<'
+
+build/lowest.txt: setup.cfg
+	@mkdir -p build
+	@$(PYTHON) -c '$(BOUNDS)' > $@
+
+BOUNDS = import configparser; config = configparser.ConfigParser(); config.read("setup.cfg"); \
+	print(config["options"]["install_requires"].strip().replace(" >= ", "=="))
+
+suite: $(VENV)/.test
+	@$(BIN)/python -m pytest $(ARGS)
+
+dist: $(VENV)/.check ## a wheel and a source archive, into dist
+	$(BIN)/python -m build
+
+clean: ## remove all that was made here, environments included
+	rm -rf .venv .venv-* build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An environment says with stamps what is installed in it: the package alone, then each extra.
+PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --use-pep517 $(WITH)
+
+$(BIN)/pip:
+	@$(PYTHON) -c '$(IS_NEW_ENOUGH)'
+	@$(PYTHON) -m venv $(VENV)
+
+IS_NEW_ENOUGH = import sys; sys.version_info >= (3, 10) or sys.exit( \
+	"chatsdk needs Python $(firstword $(VERSIONS)) or newer and $(PYTHON) is " + sys.version.split()[0] + \
+	"; name another one: make PYTHON=python$(lastword $(VERSIONS))")
+
+$(VENV)/.base: setup.cfg setup.py | $(BIN)/pip
+	@echo "installing chatsdk into $(VENV)"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.%: $(VENV)/.base
+	@echo "installing chatsdk[$*] into $(VENV)"
+	@$(PIP) --editable '.[$*]'
+	@touch $@

@@ -1,0 +1,84 @@
+"""The fixtures of all tests, and what must be left behind: no thread, no open socket."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import threading
+
+import pytest
+from servers import Server
+import trustme
+
+PREFIXES = ("ANTHROPIC_", "CHATSDK_", "GEMINI_", "GIGACHAT_", "GOOGLE_", "OLLAMA_", "OPENAI_")
+NAMES = {
+    "all_proxy",
+    "curl_ca_bundle",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "requests_ca_bundle",
+    "ssl_cert_dir",
+    "ssl_cert_file",
+}
+
+
+@pytest.fixture(scope="session")
+def empty_home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch, empty_home):
+    """No key, no proxy, no CA bundle and no netrc of the machine reaches a test."""
+    for name in list(os.environ):
+        if name.startswith(PREFIXES) or name.lower() in NAMES:
+            monkeypatch.delenv(name)
+    for name in ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(empty_home))
+    monkeypatch.setenv("NETRC", str(empty_home / "no-netrc"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left():
+    """After the last test no thread of ours runs and no socket is open."""
+    threads, sockets = set(threading.enumerate()), _open_sockets()
+    yield
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(5)
+    assert set(threading.enumerate()) <= threads
+    assert not _open_sockets() - sockets
+
+
+def _open_sockets():
+    gc.collect()
+    found = [thing for thing in gc.get_objects() if issubclass(type(thing), socket.socket)]
+    return {id(sock) for sock in found if sock.fileno() != -1}
+
+
+@pytest.fixture
+def serve():
+    """Start servers with scripted answers, see `servers.Server`; they are stopped at the end."""
+    started = []
+
+    def start(*answers, **options):
+        started.append(Server(*answers, **options))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def authority():
+    """A certificate authority that nobody trusts yet."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def ca_file(authority, tmp_path_factory):
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return str(path)
