@@ -16,7 +16,7 @@ from chatsdk.version import __version__
 # Where each public name lives.  Its module is loaded when the name is first used: `import chatsdk`
 # alone loads neither requests nor attrs.  Type checkers read __init__.pyi instead.
 _HOMES = {
-    "chatsdk.client": ("chat", "Client", "stream"),
+    "chatsdk.client": ("Client",),
     "chatsdk.conversation": ("Conversation",),
     "chatsdk.deadlines": ("Timeout",),
     "chatsdk.errors": (
@@ -42,8 +42,10 @@ _HOMES = {
         "StreamInterruptedError",
         "UnprocessableEntityError",
         "UnsupportedError",
+        "WorkerLostError",
     ),
     "chatsdk.fanout": ("FanOut",),
+    "chatsdk.journal": ("Journal",),
     "chatsdk.messages": (
         "Answer",
         "Delta",
@@ -54,6 +56,8 @@ _HOMES = {
         "ToolCallPart",
         "Usage",
     ),
+    "chatsdk.pace": ("Rate",),
+    "chatsdk.oneoff": ("chat", "stream"),
     "chatsdk.providers.base": ("Provider",),
     "chatsdk.retry": ("RetryPolicy",),
     "chatsdk.streams": ("Stream",),

@@ -1,8 +1,6 @@
 """The public names, as type checkers see them; at run time they are loaded when first used."""
 
-from chatsdk.client import chat as chat
 from chatsdk.client import Client as Client
-from chatsdk.client import stream as stream
 from chatsdk.conversation import Conversation as Conversation
 from chatsdk.deadlines import Timeout as Timeout
 from chatsdk.errors import AllFailedError as AllFailedError
@@ -27,7 +25,9 @@ from chatsdk.errors import ServerError as ServerError
 from chatsdk.errors import StreamInterruptedError as StreamInterruptedError
 from chatsdk.errors import UnprocessableEntityError as UnprocessableEntityError
 from chatsdk.errors import UnsupportedError as UnsupportedError
+from chatsdk.errors import WorkerLostError as WorkerLostError
 from chatsdk.fanout import FanOut as FanOut
+from chatsdk.journal import Journal as Journal
 from chatsdk.messages import Answer as Answer
 from chatsdk.messages import Delta as Delta
 from chatsdk.messages import Message as Message
@@ -36,6 +36,9 @@ from chatsdk.messages import Reply as Reply
 from chatsdk.messages import ToolCall as ToolCall
 from chatsdk.messages import ToolCallPart as ToolCallPart
 from chatsdk.messages import Usage as Usage
+from chatsdk.oneoff import chat as chat
+from chatsdk.oneoff import stream as stream
+from chatsdk.pace import Rate as Rate
 from chatsdk.providers.base import Provider as Provider
 from chatsdk.retry import RetryPolicy as RetryPolicy
 from chatsdk.streams import Stream as Stream

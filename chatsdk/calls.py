@@ -15,6 +15,8 @@ from chatsdk.retry import RetryPolicy
 
 log = logging.getLogger(__name__)
 
+SECRET = 4  # characters; what is shorter is no credential, and may be a part of any word
+
 
 @frozen
 class Route:
@@ -76,6 +78,7 @@ class Call:
                 yield from self._attempts(route)
                 return
             except ChatError as error:
+                self._hide_secrets(error, route.provider)
                 final = self._handed or route is self._routes[-1]
                 if final or isinstance(error, CancelledError):
                     raise
@@ -92,10 +95,10 @@ class Call:
                 return
 
     def _attempt(self, route: Route) -> Generator[Delta | None, None, None]:
-        request = route.provider.prepare(route.query, self._exchange.fetch)
-        body = self._exchange.open(request)
-        yield None
         try:
+            request = route.provider.prepare(route.query, self._exchange.fetch)
+            body = self._exchange.open(request)
+            yield None
             for delta in route.provider.deltas(route.query, body):
                 self._handed = True
                 yield delta
@@ -103,8 +106,17 @@ class Call:
             raise
         except Exception as error:
             raise ProtocolError(
-                f"the answer of {route.provider.name} cannot be read ({type(error).__name__})"
+                f"the exchange with {route.provider.name} went against its own description"
+                f" ({type(error).__name__})"
             ) from error
+
+    def _hide_secrets(self, error: ChatError, provider: Provider) -> None:
+        """Blot out credentials that the server quoted, as some do in their errors."""
+        text = str(error)
+        for secret in (*provider.secrets(), *self._exchange.tokens):
+            if len(secret) >= SECRET:
+                text = text.replace(secret, "***")
+        error.args = (text,)
 
     def list_models(self) -> list[Model]:
         """Return the models that the first route's service offers."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 import json
-import math
 from typing import Any
 
 import attrs
@@ -12,6 +11,7 @@ import attrs
 from chatsdk.errors import unknown
 from chatsdk.messages import Message, tool_call, ToolCall
 
+MOST = 2**63 - 1  # of any number: what is beyond, no service can mean
 ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -109,18 +109,18 @@ def _number(name: str, value: Any, least: float, most: float, kind: type = float
     allowed = int if kind is int else (int, float)
     if isinstance(value, bool) or not isinstance(value, allowed):
         raise TypeError(f"{name} must be {wanted}, not {type(value).__name__}")
-    if not (least <= value <= most and math.isfinite(value)):
-        bounds = f"{least:g} to {most:g}" if math.isfinite(most) else f"{least:g} or more"
-        raise ValueError(f"{name} must be {bounds}, not {value!r}")
+    if not least <= value <= most:  # which no NaN is
+        bounds = f"{least:g} to {most:g}" if most < MOST else f"{least:g} or more"
+        raise ValueError(f"{name} must be {bounds}")
     return value
 
 
 def _temperature(value: Any) -> Any:
-    return _number("temperature", value, 0, math.inf)
+    return _number("temperature", value, 0, MOST)
 
 
 def _max_tokens(value: Any) -> Any:
-    return _number("max_tokens", value, 1, math.inf, int)
+    return _number("max_tokens", value, 1, MOST, int)
 
 
 def _top_p(value: Any) -> Any:
@@ -211,9 +211,10 @@ PARAMETERS: dict[str, Callable[[Any], Any]] = {
 def option(name: str, value: Any, kind: type) -> Any:
     """Return the value of a parameter that only one provider knows, if it is of its kind."""
     if kind in (int, float):
-        return _number(name, value, 0, math.inf, kind)
+        return _number(name, value, 0, MOST, kind)
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
-    if isinstance(value, str) and not (value.isprintable() and value.isascii()):
-        raise ValueError(f"{name} must be printable ASCII: it is sent as a header")
+    if isinstance(value, str):
+        if not (value.isprintable() and value.isascii()) or value != value.strip():
+            raise ValueError(f"{name} must be printable ASCII without blanks around: a header")
     return value

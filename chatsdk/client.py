@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
 from functools import partial
-import logging
-import os
 from typing import Any, Protocol, TypeVar
 import weakref
 
-import attrs
-
-from chatsdk import providers as table
 from chatsdk.calls import Call, Route
-from chatsdk.checks import check_text, messages_from, option, PARAMETERS
+from chatsdk.checks import messages_from
 from chatsdk.conversation import Conversation
 from chatsdk.deadlines import Timeout
-from chatsdk.errors import ConfigurationError, unknown, UnsupportedError
+from chatsdk.errors import ConfigurationError
 from chatsdk.exchange import Exchange
 from chatsdk.fanout import Arrivals, FanOut, race
-from chatsdk.messages import Message, Model, Query, Reply
+from chatsdk.mapping import Asking, prepared
+from chatsdk.messages import Answer, Model, Query, Reply
+from chatsdk.pace import Rate
 from chatsdk.providers.base import Provider
+from chatsdk.queries import query_for
 from chatsdk.retry import RetryPolicy
-from chatsdk.settings import check_headers
 from chatsdk.streams import Stream
+from chatsdk.targets import label, provider_name, Targets
 from chatsdk.tokens import MemoryTokenStore, TokenStore
 from chatsdk.transport import Transport
 from chatsdk.wire import Limits
-
-log = logging.getLogger(__name__)
-
-ANYWHERE = ("model", "extra_body")  # parameters that each provider honours in its own way
-BESIDE = ("system", "timeout", "extra_headers")  # those that the client sees to
 
 _process_store = MemoryTokenStore()  # holds no key, only tokens under digests
 
@@ -83,6 +77,7 @@ class Client:
         verify: bool | str | None = None,
         token_store: TokenStore | None = None,
         drop_unsupported: bool = False,
+        _transport: Transport | None = None,
         **fields: Any,
     ) -> None:
         self._options = {
@@ -101,10 +96,8 @@ class Client:
         self._policy = _policy(max_retries)
         self._limits = Limits() if limits is None else limits
         self._drop_unsupported = drop_unsupported
-        self._providers = _by_name(self._options["providers"])
-        self._target = os.environ.get("CHATSDK_TARGET") or None if target is None else target
-        self._configure(fields)
-        self._transport = Transport(
+        self._targets = Targets(target, self._options["providers"], fields)
+        self._transport = _transport or Transport(
             proxy=proxy, verify=verify, token_store=token_store or _process_store
         )
         self._open: dict[int, weakref.ref[Closable]] = {}  # those not ended
@@ -132,14 +125,24 @@ class Client:
             UnsupportedError: The provider cannot do what was asked.
             ChatError: The call failed; ``partial`` has what arrived.
         """
-        return self._asked(messages, target=target, stream=stream, **params).read()
+        return self._asked(
+            messages, target=target, stream=stream, whole=None, closed=None, **params
+        ).read()
 
     def stream(self, messages: Any, *, target: Any = None, **params: Any) -> Stream:
         """Ask, and return the answer as it comes; arguments and errors are those of `chat`.
 
         The question is sent here: a wrong key is raised here, not at the first ``for``.
         """
-        return self._asked(messages, target=target, **params).open()
+        return self._asked(
+            messages, target=target, stream=True, whole=None, closed=None, **params
+        ).open()
+
+    def stream_once(self, messages: Any, **params: Any) -> Stream:
+        """Ask like `stream`, and close the client when the answer has ended."""
+        return self._asked(
+            messages, stream=True, whole=None, closed=self._transport.close, **params
+        ).open()
 
     def conversation(
         self, *, target: Any = None, system: str | None = None, **params: Any
@@ -201,9 +204,61 @@ class Client:
 
     def models(self, target: Any = None) -> list[Model]:
         """Return the language models that a service offers, as it lists them where it does."""
-        provider, model = self._chain(target)[0]
+        provider, model = self._targets.chain(target)[0]
         route = Route(provider, Query(messages=(), model=model))
         return Call(self._exchange(self._timeout), self._policy, [route]).list_models()
+
+    def map(
+        self,
+        inputs: Iterable[Any],
+        *,
+        target: Any = None,
+        max_workers: int = 8,
+        ordered: bool = True,
+        journal: Any = None,
+        retry_errors: bool = False,
+        progress: bool = False,
+        executor: Executor | None = None,
+        rate: Rate | None = None,
+        **params: Any,
+    ) -> Iterator[Answer]:
+        """Ask many questions; return an iterator of an `Answer` to each, errors kept in them.
+
+        Args:
+            inputs: The questions, read as they are needed: a str, messages as for `chat`, or
+                ``(key, messages)`` with a str or int as the key.  One of a wrong type is an
+                answer with that error.
+            target: Whom to ask instead of the client's own target.
+            max_workers: How many calls run at once.
+            ordered: Keep the order of the inputs; False: as they complete.
+            journal: A path: answers are kept there, and are not asked for again.
+            retry_errors: Ask again for what failed in an earlier run.
+            progress: Show a bar; needs ``chatsdk[progress]``.
+            executor: Any `concurrent.futures.Executor` to run the calls instead of threads; the
+                client and the answers are pickled on their way.
+            rate: The most that is asked in a minute.
+            **params: As for `chat`.
+
+        Raises:
+            JournalError: The journal cannot be read or written.
+            ConfigurationError: The client cannot be sent to the executor's workers.
+            ChatError: What can be known before anything is sent, as by `chat`.
+        """
+        self._asked("?", target=target, **params)
+        chosen = self._targets.default if target is None else target
+        asking = Asking(self, target, params, label(chosen), self._asked, self._policy)
+        run = prepared(
+            inputs,
+            asking,
+            max_workers=max_workers,
+            ordered=ordered,
+            journal=journal,
+            retry_errors=retry_errors,
+            progress=progress,
+            executor=executor,
+            rate=rate,
+        )
+        return self._remembered(run).answers()
 
     def _starts(
         self, messages: Any, targets: Any, params: Mapping[str, Any]
@@ -212,12 +267,12 @@ class Client:
         asked = messages_from(messages)
         starts: dict[Any, Callable[[], Stream]] = {}
         for target in _listed(targets):
-            label = _label(target)
-            if label in starts:
-                raise ConfigurationError(f"targets holds {label!r} twice")
+            name = label(target)
+            if name in starts:
+                raise ConfigurationError(f"targets holds {name!r} twice")
             self._asked(asked, target=target, **params)
             # Prepared again by the thread that asks: a call's time counts from there.
-            starts[label] = partial(self._asked, asked, target=target, **params)
+            starts[name] = partial(self._asked, asked, target=target, **params)
         if not starts:
             raise ConfigurationError("targets is empty; there is nobody to ask")
         return starts
@@ -226,10 +281,12 @@ class Client:
 
     def with_options(self, **changes: Any) -> Client:
         """Return a copy with some arguments changed, which shares connections and tokens."""
-        client = Client(**{**self._options, **changes})
-        if not {"proxy", "verify", "token_store"} & changes.keys():
-            client._transport = self._transport
-        return client
+        kept = self._options
+        if provider_name(changes.get("target", kept["target"])) != provider_name(kept["target"]):
+            # The fields were for another provider: its key is nobody else's business.
+            kept = {name: kept[name] for name in OPTIONS}
+        shared = None if {"proxy", "verify", "token_store"} & changes.keys() else self._transport
+        return Client(**{**kept, **changes}, _transport=shared)
 
     def close(self) -> None:
         """End all streams of this client and release every connection; it can be used again."""
@@ -249,7 +306,7 @@ class Client:
         return _rebuild, (self._options,)
 
     def __repr__(self) -> str:
-        return f"Client({_shown(self._target)})"
+        return f"Client({label(self._targets.default)!r})"
 
     # One call, there and back
 
@@ -261,16 +318,27 @@ class Client:
         stream: bool = True,
         whole: Callable[[Reply], None] | None = None,
         closed: Callable[[], None] | None = None,
+        policy: RetryPolicy | None = None,
         **params: Any,
     ) -> Stream:
         """Return the stream of an answer, everything checked and nothing sent yet."""
         timeout = self._timeout.changed(params.pop("timeout", None))
         asked = messages_from(messages)
         routes = [
-            Route(provider, self._query(provider, model, asked, stream, params))
-            for provider, model in self._chain(target)
+            Route(
+                provider,
+                query_for(
+                    provider,
+                    model,
+                    asked,
+                    params,
+                    stream=stream,
+                    drop_unsupported=self._drop_unsupported,
+                ),
+            )
+            for provider, model in self._targets.chain(target)
         ]
-        call = Call(self._exchange(timeout), self._policy, routes)
+        call = Call(self._exchange(timeout), policy or self._policy, routes)
         return self._remembered(Stream(call, call.steps(), whole=whole, closed=closed))
 
     def _remembered(self, made: Made) -> Made:
@@ -283,167 +351,9 @@ class Client:
         replace = self._policy.max_retries > 0
         return Exchange(self._transport, timeout, self._limits, replace=replace)
 
-    def _query(
-        self,
-        provider: Provider,
-        model: str | None,
-        messages: tuple[Message, ...],
-        stream: bool,
-        params: Mapping[str, Any],
-    ) -> Query:
-        """Return what is asked, checked for one provider."""
-        fields: dict[str, Any] = {"model": model}
-        options: dict[str, Any] = {}
-        for name, value in params.items():
-            if name not in PARAMETERS and name not in BESIDE and name not in provider.options:
-                raise unknown(TypeError, "parameter", name, _known(provider))
-            if value is None or name in BESIDE:
-                continue
-            if name in provider.options:
-                options[name] = option(name, value, provider.options[name])
-                continue
-            checked = PARAMETERS[name](value)
-            if name in ANYWHERE or name in provider.parameters:
-                fields[name] = checked
-            elif checked != ():
-                self._unsupported(provider, name)
-        query = Query(
-            messages=_with_system(messages, params.get("system")),
-            stream=stream,
-            extra_headers=_headers(params.get("extra_headers")),
-            options=options,
-            **fields,
-        )
-        provider.check(query)
-        asked = provider.model_of(query)
-        if provider.models and asked not in provider.models:
-            log.info("%s: model %r is not among those known here", provider.name, asked)
-        return query
-
-    def _unsupported(self, provider: Provider, name: str) -> None:
-        honoured = ", ".join(sorted(provider.parameters)) or "none"
-        if not self._drop_unsupported:
-            raise UnsupportedError(
-                f"{provider.name} cannot honour {name}; it honours: {honoured}"
-                " (drop_unsupported=True leaves out what cannot be)",
-                provider=provider.name,
-            )
-        log.warning("%s cannot honour %s: left out", provider.name, name)
-
-    # Targets
-
-    def _chain(self, target: Any) -> list[tuple[Provider, str | None]]:
-        """Return the providers of a target, each with the model that the target names."""
-        target = self._target if target is None else target
-        if target is None:
-            raise ConfigurationError(
-                "no target: give target='gigachat', say, or set CHATSDK_TARGET; there are: "
-                + ", ".join(table.names())
-            )
-        if isinstance(target, (list, tuple)):
-            if not target:
-                raise ConfigurationError("no target: the list is empty")
-            return [self._one(item) for item in target]
-        return [self._one(target)]
-
-    def _one(self, target: Any) -> tuple[Provider, str | None]:
-        if isinstance(target, Provider):
-            return target, None
-        if not isinstance(target, str):
-            raise TypeError(
-                "a target is 'provider', 'provider:model' or a Provider,"
-                f" not {type(target).__name__}"
-            )
-        name, _, model = target.partition(":")
-        return self._provider(name), model or None
-
-    def _provider(self, name: str) -> Provider:
-        if name not in self._providers:
-            self._keep(table.get(name)())  # type: ignore[call-arg]  # a subclass has defaults
-        return self._providers[name]
-
-    def _keep(self, provider: Provider) -> None:
-        """Remember a provider under its name; one that is gone is pointed out once."""
-        self._providers[provider.name] = provider
-        default = attrs.fields_dict(type(provider))["base_url"].metadata.get("default")
-        if not provider.alive and provider.base_url == default:
-            log.warning(
-                "%s: %s; base_url= leads to a server of your own", provider.name, provider.state
-            )
-
-    def _configure(self, fields: dict[str, Any]) -> None:
-        """Set up the providers of the client's own target with the fields that were given."""
-        given = {name: value for name, value in fields.items() if value is not None}
-        target = self._target
-        if isinstance(target, (list, tuple)) and len(target) == 1:
-            target = target[0]
-        if given and (target is None or isinstance(target, (list, tuple))):
-            raise ConfigurationError(
-                f"{', '.join(sorted(given))}: fields are for one target, and there is"
-                f" {'none' if target is None else 'more than one'}; give providers=[...] instead"
-            )
-        if isinstance(target, Provider):
-            _check_fields(type(target), given)
-            self._target = attrs.evolve(target, **given) if given else target
-            self._keep(self._target)
-        elif isinstance(target, str) and given:
-            name = target.partition(":")[0]
-            known = self._providers.get(name)
-            kind = table.get(name) if known is None else type(known)
-            _check_fields(kind, given)
-            self._keep(kind(**given) if known is None else attrs.evolve(known, **given))
-        elif target is not None:
-            self._chain(target)
-
-
-def _check_fields(kind: type[Provider], given: Mapping[str, Any]) -> None:
-    known = [attribute.alias or attribute.name for attribute in attrs.fields(kind)]
-    for name in given:
-        if name not in known:
-            raise unknown(TypeError, f"field of {kind.name}", name, [*known, *CLIENT_OPTIONS])
-
-
-def _by_name(providers: tuple[Any, ...]) -> dict[str, Provider]:
-    found: dict[str, Provider] = {}
-    for provider in providers:
-        if not isinstance(provider, Provider):
-            raise TypeError(f"providers holds a {type(provider).__name__}, which is no Provider")
-        if provider.name in found:
-            raise ConfigurationError(f"providers holds two that are called {provider.name!r}")
-        found[provider.name] = provider
-    return found
-
 
 def _policy(max_retries: Any) -> RetryPolicy:
     return max_retries if isinstance(max_retries, RetryPolicy) else RetryPolicy(max_retries)
-
-
-def _known(provider: Provider) -> list[str]:
-    return [*PARAMETERS, *BESIDE, *provider.options]
-
-
-def _headers(headers: Any) -> Mapping[str, str]:
-    if headers is None:
-        return {}
-    check_headers(None, _EXTRA_HEADERS, headers)
-    return dict(headers)
-
-
-@attrs.frozen
-class _Named:
-    name: str
-
-
-_EXTRA_HEADERS = _Named("extra_headers")
-
-
-def _with_system(messages: tuple[Message, ...], system: Any) -> tuple[Message, ...]:
-    if system is None:
-        return messages
-    if not isinstance(system, str):
-        raise TypeError(f"system must be a str, not {type(system).__name__}")
-    check_text(system, "system")
-    return (Message("system", system), *messages)
 
 
 def _listed(targets: Any) -> Iterable[Any]:
@@ -452,22 +362,12 @@ def _listed(targets: Any) -> Iterable[Any]:
     return targets
 
 
-def _label(target: Any) -> Any:
-    """Return what an answer calls its target: the caller's own word, or a provider's name."""
-    if isinstance(target, Provider):
-        return target.name
-    return tuple(map(_label, target)) if isinstance(target, (list, tuple)) else target
-
-
-def _shown(target: Any) -> str:
-    return repr(target.name) if isinstance(target, Provider) else repr(target)
-
-
 def _rebuild(options: Mapping[str, Any]) -> Client:
     return Client(**options)
 
 
-CLIENT_OPTIONS = (
+OPTIONS = (
+    "target",
     "providers",
     "timeout",
     "max_retries",
@@ -477,31 +377,3 @@ CLIENT_OPTIONS = (
     "token_store",
     "drop_unsupported",
 )
-
-
-# One question, one client
-
-
-def chat(messages: Any, *, target: Any = None, **params: Any) -> Reply:
-    """Ask with a client of this one call: `Client.chat` with the arguments of both."""
-    options, asked = _divided(target, params)
-    with Client(target, **options) as client:
-        return client.chat(messages, **asked)
-
-
-def stream(messages: Any, *, target: Any = None, **params: Any) -> Stream:
-    """Ask with a client of this one call: `Client.stream` with the arguments of both."""
-    options, asked = _divided(target, params)
-    client = Client(target, **options)
-    return client._asked(messages, closed=client._transport.close, **asked).open()
-
-
-def _divided(target: Any, params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return which arguments make the client, and which are asked of it."""
-    asked = {*PARAMETERS, *BESIDE, "stream"}
-    options = {name: value for name, value in params.items() if name not in asked}
-    chosen = target or os.environ.get("CHATSDK_TARGET")
-    if isinstance(chosen, str):
-        known = table.get(chosen.partition(":")[0]).options
-        options = {name: value for name, value in options.items() if name not in known}
-    return options, {name: value for name, value in params.items() if name not in options}

@@ -14,6 +14,8 @@ from attrs import evolve, field, frozen
 
 from chatsdk.errors import ConfigurationError
 
+LONGEST = 1e9  # s; what is beyond, no clock of a system can hold
+
 
 def _seconds(instance: Any, attribute: Any, value: Any) -> None:
     if value is None:
@@ -23,8 +25,10 @@ def _seconds(instance: Any, attribute: Any, value: Any) -> None:
             f"timeout: {attribute.name} must be a number of seconds or None,"
             f" not {type(value).__name__}"
         )
-    if not 0 < value < math.inf:
-        raise ConfigurationError(f"timeout: {attribute.name} must be above 0 and finite, or None")
+    if not 0 < value <= LONGEST:
+        raise ConfigurationError(
+            f"timeout: {attribute.name} must be above 0 and at most {LONGEST:g} s, or None"
+        )
 
 
 @frozen(kw_only=True)
@@ -51,7 +55,7 @@ class Timeout:
             return value
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f"timeout must be a number or a Timeout, not {type(value).__name__}")
-        return evolve(self, first=float(value), read=float(value))
+        return evolve(self, first=value, read=value)
 
 
 class Watch:
@@ -80,7 +84,7 @@ class Watch:
         self._limit: float | None = timeout.connect
         self._since = self.started
         self._over = threading.Event()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may close a stream inside of it
         self._sock: Any = None
 
     def begin(self, phase: str) -> None:
@@ -154,15 +158,19 @@ class Watch:
 
     def cancel(self) -> None:
         """End every wait of this call, now and later, from any thread."""
+        self.cancelled = True
+        self.hang_up()
+        self._over.set()
+
+    def hang_up(self) -> None:
+        """Shut the socket that this watch is in charge of: it will serve nobody any more."""
         with self._lock:
-            self.cancelled = True
             sock = self._sock
             if sock is not None and sock.watch is self:
                 # One that was closed or never connected has nobody waiting on it.  The TLS socket's
                 # own method would pull the rug from under its reader.
                 with suppress(OSError):
                     socket.socket.shutdown(sock, socket.SHUT_RDWR)
-        self._over.set()
 
     def sleep(self, seconds: float) -> None:
         """Wait, but no longer than until the call is cancelled."""

@@ -8,7 +8,8 @@
     ├── UnsupportedError
     ├── APIConnectionError
     │   ├── APITimeoutError
-    │   └── StreamInterruptedError
+    │   ├── StreamInterruptedError
+    │   └── WorkerLostError
     ├── APIStatusError
     │   ├── BadRequestError  AuthenticationError  PermissionDeniedError  NotFoundError
     │   ├── ConflictError  UnprocessableEntityError  RateLimitError
@@ -106,6 +107,10 @@ class APITimeoutError(APIConnectionError):
     def __init__(self, message: str = "", *, phase: str = "total", **details: Any) -> None:
         super().__init__(message, **details)
         self.phase = phase
+
+
+class WorkerLostError(APIConnectionError):
+    """An executor lost the call: its worker died, or it was shut down."""
 
 
 class StreamInterruptedError(APIConnectionError):

@@ -55,6 +55,7 @@ class Exchange:
         """
         self.watch = Watch(timeout)
         self.provider: str | None = None
+        self.tokens: list[str] = []  # those that were sent
         self._transport = transport
         self._limits = limits
         self._replace = replace
@@ -239,10 +240,10 @@ class Exchange:
     def _attempt(self, request: Request, token: Token | None) -> Response:
         watch = self.watch
         self._request = request
-        prepared = self._prepared(request, token)
         began = watch.clock()
         watch.begin("connect")
         try:
+            prepared = self._prepared(request, token)
             if watch.cancelled:
                 raise ConnectionAbortedError("cancelled")
             watch.remaining()
@@ -252,6 +253,8 @@ class Exchange:
             self._log(request, type(failure).__name__, began)
             raise failure from error
         response.attend(watch, self._limits, self.failure)
+        if response.status_code < 200:
+            watch.hang_up()  # the real answer follows, and would be taken for the next one
         if watch.cut:
             response.close()
             raise APIConnectionError(
@@ -266,8 +269,10 @@ class Exchange:
 
     def _prepared(self, request: Request, token: Token | None) -> requests.PreparedRequest:
         headers = {**HEADERS, **request.headers}
-        if token is not None:
+        named = {name.lower() for name in request.headers}
+        if token is not None and "authorization" not in named:
             headers["Authorization"] = f"Bearer {token.value}"
+            self.tokens.append(token.value)
         body: Any = request.form
         if request.json is not None:
             # Not requests' own json=, which escapes: services ask for UTF-8 as it is.

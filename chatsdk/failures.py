@@ -55,7 +55,7 @@ def connection_error(
     causes = list(_causes(error))
     if watch.cancelled:
         return CancelledError("the call was cancelled: it was closed by another thread")
-    if _is_misconfigured(causes):
+    if watch.phase == "connect" and _is_misconfigured(causes):
         kind = type(causes[-1]).__name__
         return ConfigurationError(
             f"the address of {name}, its proxy or a header cannot be used ({kind}); for a SOCKS"

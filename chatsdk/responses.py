@@ -123,6 +123,10 @@ class Response(requests.Response):
                 raise fail(error) from error
             if watch.cancelled:
                 raise CancelledError("the stream was closed by another thread")
+            # http.client takes a negative chunk size, and all that follows for the chunk.
+            left = getattr(getattr(self.raw, "_fp", None), "chunk_left", None)
+            if isinstance(left, int) and left < 0:
+                raise fail(ValueError("a negative chunk size"))
             if not chunk:
                 watch.release()
                 return

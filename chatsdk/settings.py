@@ -63,14 +63,16 @@ def check_url(instance: Any, attribute: Any, value: Any) -> None:
         raise ConfigurationError(f"{name} must be a str, not {type(value).__name__}")
     if any(character.isspace() or not character.isprintable() for character in value):
         raise ConfigurationError(f"{name} has a blank or a control character")
+    if "@" in value:
+        raise ConfigurationError(
+            f"{name} holds an @, as before credentials; give those as api_key= or headers="
+        )
     try:
         parts = urlsplit(value)
-        port = parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"{name} is no URL: {error}") from None
-    if "@" in parts.netloc:
-        raise ConfigurationError(f"{name} holds credentials; give them as api_key= or headers=")
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise ConfigurationError(f"{name} is no URL") from None
+    if parts.scheme not in ("http", "https") or host[:1] in ("", ".", "*") or port == 0:
         raise ConfigurationError(
             f"{name} must look like https://host/path, with http or https; it is {value!r}"
         )
@@ -87,8 +89,8 @@ def check_headers(instance: Any, attribute: Any, value: Any) -> None:
             raise TypeError(f"{attribute.name} must be a dict of str; see {name!r}")
         if not _HEADER_NAME.fullmatch(name):
             raise ConfigurationError(f"{attribute.name}: {name!r} is no header name")
-        if any(character in "\r\n\0" or ord(character) > 0xFF for character in text):
+        if text[:1].isspace() or any(c in "\r\n\0" or ord(c) > 0xFF for c in text):
             raise ConfigurationError(
-                f"{attribute.name}: the value of {name!r} has a line break, NUL or a character"
-                " beyond Latin-1"
+                f"{attribute.name}: the value of {name!r} begins with a blank, or has a line break,"
+                " NUL or a character beyond Latin-1"
             )

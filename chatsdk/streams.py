@@ -69,7 +69,8 @@ class Stream:
         self._closer: int | None = None  # the thread that closed it before its end
         self._text = io.StringIO()
         self._reasoning = io.StringIO()
-        self._half = ""  # the first half of a surrogate pair
+        self._text_mender = _Mender()
+        self._reasoning_mender = _Mender()
         self._calls: dict[int, _CallSum] = {}
         self._usage: Usage | None = None
         self._finish: str | None = None
@@ -192,9 +193,9 @@ class Stream:
         """End the stream; a half of a surrogate pair that is left is the last text."""
         if self._closer is not None and self._ended is None:
             self._refuse()
-        if self._half:
-            self._half = ""
-            return self._add(Delta("\ufffd"))
+        if self._text_mender.half or self._reasoning_mender.half:
+            text, reasoning = self._text_mender.rest(), self._reasoning_mender.rest()
+            return self._add(Delta(text, reasoning=reasoning))
         if self._ended is None:
             self._end()
             if self._whole is not None:
@@ -210,9 +211,8 @@ class Stream:
         raise self._failed(error)
 
     def _failed(self, error: ChatError) -> ChatError:
-        if self._half:
-            self._half = ""
-            self._text.write("\ufffd")
+        self._text.write(self._text_mender.rest())
+        self._reasoning.write(self._reasoning_mender.rest())
         self._end()
         error.partial = self.reply
         error.provider = error.provider or self._call.provider
@@ -234,18 +234,16 @@ class Stream:
 
     def _add(self, delta: Delta) -> Delta:
         """Add a step to the sum, and return it with its text put in order."""
-        text = delta.text
-        if text and (self._half or not text.isascii()):
-            whole = self._mended(text)
-            if whole != text:
-                text = whole
-                delta = evolve(delta, text=text)
+        text = self._text_mender.mended(delta.text)
+        reasoning = self._reasoning_mender.mended(delta.reasoning)
+        if text is not delta.text or reasoning is not delta.reasoning:
+            delta = evolve(delta, text=text, reasoning=reasoning)
         if text:
             if self._first is None:
                 self._first = self._clock()
             self._text.write(text)
-        if delta.reasoning:
-            self._reasoning.write(_printable(delta.reasoning))
+        if reasoning:
+            self._reasoning.write(reasoning)
         for part in delta.tool_calls:
             self._calls.setdefault(part.index, _CallSum()).add(part)
         if delta.raw is not None:
@@ -258,16 +256,31 @@ class Stream:
             self._state.update(delta.state)
         return delta
 
-    def _mended(self, text: str) -> str:
-        """Return the text with surrogate pairs put together, also one cut in two by JSON escapes.
 
-        A half that is left alone becomes U+FFFD; one at the end waits for the next text.
-        """
-        text = self._half + text
-        self._half = ""
-        if "\ud800" <= text[-1] <= "\udbff":
-            self._half, text = text[-1], text[:-1]
+class _Mender:
+    """Puts surrogate pairs together, also those that JSON escapes spread over two texts.
+
+    A half that is left alone becomes U+FFFD; one at the end of a text waits for the next.
+    """
+
+    def __init__(self) -> None:
+        self.half = ""
+
+    def mended(self, text: str) -> str:
+        """Return the text in order; the very same if there was nothing to do."""
+        if text.isascii() and not self.half:
+            return text
+        text = self.half + text
+        self.half = ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            self.half, text = text[-1], text[:-1]
         return _printable(text)
+
+    def rest(self) -> str:
+        """Return what is left at the end."""
+        rest = "\ufffd" if self.half else ""
+        self.half = ""
+        return rest
 
 
 def _printable(text: str) -> str:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 import errno
+from functools import partial
 from io import FileIO
 import json
 import logging
@@ -106,7 +107,7 @@ class FileTokenStore(TokenStore):
             self._warn("this system has no flock")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self.path),)
+        return partial(type(self), lock_wait=self.lock_wait), (str(self.path),)
 
     def get(self, key: str) -> Token | None:
         """Return the token if there is one that has not expired; nothing is renewed."""
@@ -224,7 +225,9 @@ class FileTokenStore(TokenStore):
             return lock
         if leave:
             raise _Left
-        log.warning("%r is locked by another process for over %.0f s", str(self.path), seconds)
+        log.warning(
+            "%r has been locked by others for %.3g s; going on in memory", str(self.path), seconds
+        )
         return None
 
     def _holds(self, key: str, token: Token) -> bool:
@@ -294,21 +297,22 @@ def _written(record: _Record) -> dict[str, Any]:
 
 
 def _content(path: Path) -> bytes:
-    """Read a file that is ours alone; one that others could read is made private first.
+    """Read a file that is ours alone; one that others can read is made private first.
 
     Raises:
-        OSError: There is no such file, or others could write it.
+        OSError: There is no such file, or others can write it.
     """
     # O_NONBLOCK: opening a FIFO would wait for a writer.
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         status = os.fstat(file)
         _demand_ours(status)
+        if status.st_mode & 0o022 or status.st_size > LARGEST:
+            # The mode stays, else the next reader would believe what others may have written.
+            raise OSError("others can write it, or it is too large to be ours")
         if status.st_mode & 0o077:
             os.fchmod(file, 0o600)
-            log.warning("%r was open to others; its mode is 0600 now", str(path))
-        if status.st_mode & 0o022 or status.st_size > LARGEST:
-            raise OSError("others could write it, or it is too large to be ours")
+            log.warning("others could read %r; its mode is 0600 now", str(path))
         with open(file, "rb", closefd=False) as content:
             return content.read()
     finally:

@@ -303,12 +303,17 @@ def ndjson(body: Body, parse: Parse) -> Iterator[Any]:
         try:
             event = parse(frame)
         except ProtocolError as error:
-            if isinstance(line, Tail):
+            if isinstance(line, Tail) and _may_begin_a_frame(frame):
                 raise StreamInterruptedError(
                     "the answer ended in the middle of a line", retryable=True
                 ) from error
             raise
         yield event
+
+
+def _may_begin_a_frame(tail: bytes) -> bool:
+    """Return whether a line may be cut: it begins like JSON, or like an event stream's data."""
+    return tail[:1] in b"{[" or b"data:".startswith(tail[:5])
 
 
 def text(body: Body, parse: Parse | None = None) -> Iterator[str]:
@@ -391,7 +396,9 @@ def inflate(chunks: Iterable[bytes], encoding: str | None) -> Iterator[bytes]:
         return _unpacked(chunks, _deflate)
     if name in ("identity", ""):
         return _labelled(chunks)
-    raise ProtocolError(f"the answer has an unknown content encoding, {name[:EXCERPT]!r}")
+    raise ProtocolError(
+        f"the answer has an unknown content encoding, {name[:EXCERPT]!r}", retryable=True
+    )
 
 
 def _labelled(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -401,7 +408,9 @@ def _labelled(chunks: Iterable[bytes]) -> Iterator[bytes]:
         if len(start) < 2:
             start += chunk[:2]
             if start[:2] == b"\x1f\x8b":
-                raise malformed("the answer is compressed and does not say so", start)
+                raise ProtocolError(
+                    "the answer is compressed and does not say so", retryable=True
+                )
         yield chunk
 
 
@@ -428,9 +437,11 @@ def _unpacked(chunks: Iterable[bytes], start: Callable[[bytes], Any]) -> Iterato
                 if chunk[:2] != b"\x1f\x8b":  # padding, which nobody needs
                     break
                 decoder = start(chunk)
+            before = decoder.copy()
             try:
                 data = decoder.decompress(chunk, STEP)
             except zlib.error as error:
+                yield from _until_damage(before, chunk)
                 raise ProtocolError(
                     "the answer is not in the compression it names", retryable=True
                 ) from error
@@ -442,3 +453,14 @@ def _unpacked(chunks: Iterable[bytes], start: Callable[[bytes], Any]) -> Iterato
         raise StreamInterruptedError(
             "the compressed answer ended before its end mark", retryable=True
         )
+
+
+def _until_damage(decoder: Any, chunk: bytes) -> Iterator[bytes]:
+    """Yield what stands before the damage, which a whole chunk at once would take with it."""
+    for n in range(len(chunk)):
+        try:
+            data = decoder.decompress(chunk[n:][:1])
+        except zlib.error:
+            return
+        if data:
+            yield data

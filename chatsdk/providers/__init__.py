@@ -41,5 +41,11 @@ def names() -> list[str]:
 
 def _from_entry_point(name: str) -> object:
     for point in entry_points(group=GROUP, name=name):
-        return point.load()
+        try:
+            return point.load()
+        except Exception as error:
+            raise ConfigurationError(
+                f"the provider {name!r} of another package cannot be loaded"
+                f" ({type(error).__name__}: {error}); see its entry point {point.value!r}"
+            ) from error
     raise unknown(ConfigurationError, "provider", name, names())

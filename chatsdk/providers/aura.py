@@ -15,9 +15,9 @@ from attrs import Factory, field, frozen
 
 from chatsdk.errors import ConfigurationError
 from chatsdk.messages import Delta, Model, Query
-from chatsdk.providers.base import Fetch, member, merged, Provider, system_text
+from chatsdk.providers.base import Fetch, merged, models_in, Provider, system_text
 from chatsdk.settings import check_headers, setting, url
-from chatsdk.wire import Body, malformed, parse, Request, text
+from chatsdk.wire import Body, parse, Request, text
 
 NAMES = {"openchat_3.6": "OpenChat 3.6 (latest)", "openchat_v3.2_mistral": "OpenChat 3.5 (latest)"}
 LONGEST = 24576  # characters; a limit of the page, the server ignores it
@@ -94,10 +94,7 @@ class Aura(Provider):
     def list_models(self, fetch: Fetch) -> list[Model]:
         """Return the models that the server offers, of those that its software knows."""
         body = fetch(self._post("/api/models", None, {"key": self.api_key or ""}))
-        entries = parse(body)
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise malformed("the list of models is none", body)
-        return [Model(member(entry, "id", str) or "", self.name, raw=entry) for entry in entries]
+        return models_in(parse(body), self.name)
 
     def _post(self, path: str, query: Query | None, body: dict[str, Any]) -> Request:
         headers = {"Accept": "*/*", "Origin": self.origin(), "Referer": f"{self.base_url}/"}

@@ -7,6 +7,7 @@ import hashlib
 import reprlib
 from typing import Any, ClassVar, TypeVar
 
+import attrs
 from attrs import field, frozen
 
 from chatsdk.errors import ChatError, ProtocolError, StreamInterruptedError, UnsupportedError
@@ -97,6 +98,12 @@ class Provider:
                     f"{self.name} knows no tools: no message of role 'tool' and no tool_calls",
                     provider=self.name,
                 )
+
+    def secrets(self) -> list[str]:
+        """Return what must stand in no message: the credentials that are sent."""
+        values = [getattr(self, item.name) for item in attrs.fields(type(self)) if not item.repr]
+        found = [value for value in values if isinstance(value, str)]
+        return [*found, *self.headers.values(), *self.cookies.values()]
 
     def origin(self) -> str:
         """Return scheme, host and port of the base URL."""
@@ -212,6 +219,17 @@ def count(event: Mapping[str, Any], name: str) -> int | None:
     """Return a number of tokens, or None if it is not told as one."""
     value = event.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def models_in(entries: Any, provider: str) -> list[Model]:
+    """Return the models of a service's list: objects with ``id`` and maybe ``owned_by``."""
+    models = []
+    for entry in entries if isinstance(entries, list) else [None]:
+        if not isinstance(entry, dict) or not member(entry, "id", str):
+            raise malformed("the list of models is none, or one of them has no id", "")
+        id = str(entry["id"])
+        models.append(Model(id, provider, member(entry, "owned_by", str), entry))
+    return models
 
 
 def flatten(messages: tuple[Message, ...]) -> str:

@@ -27,6 +27,7 @@ from chatsdk.providers.base import (
     given,
     member,
     merged,
+    models_in,
     Provider,
     system_text,
 )
@@ -164,13 +165,7 @@ class GigaChat(Provider):
         """Return the models that the service lists for this account."""
         body = fetch(self._signed("GET", "/models", repeatable=True))
         event = parse(body)
-        entries = member(event, "data", list) if isinstance(event, dict) else None
-        if entries is None or not all(isinstance(entry, dict) for entry in entries):
-            raise malformed("the list of models is none", body)
-        return [
-            Model(member(entry, "id", str) or "", self.name, member(entry, "owned_by", str), entry)
-            for entry in entries
-        ]
+        return models_in(event.get("data") if isinstance(event, dict) else None, self.name)
 
     def _signed(self, method: str, path: str, **details: Any) -> Request:
         if self.access_token is None:
@@ -216,11 +211,16 @@ class GigaChat(Provider):
 
     def _read(self, body: bytes, headers: Mapping[str, str], asked_at: float) -> Token:
         """Return the token of an answer in either of its two forms."""
-        event = parse(body)
+        try:
+            event = parse(body)
+        except ProtocolError:
+            event = None  # the error would quote the token
         if not isinstance(event, dict):
             raise ProtocolError("the token answer of gigachat is no JSON object")
         value = event.get("access_token") or event.get("tok")
-        expiry = event.get("expires_at", event.get("exp"))
+        expiry = event.get("expires_at")
+        if expiry is None:
+            expiry = event.get("exp")
         try:
             return Token.from_payload(
                 value,
@@ -267,7 +267,7 @@ class GigaChat(Provider):
         said = member(choice, "delta", dict) or member(choice, "message", dict) or {}
         if said.get("role") == "function_in_progress":  # a built-in function's progress, no text
             return None
-        finish = member(choice, "finish_reason", str)
+        finish = member(choice, "finish_reason", str) or None  # proxies send "" as well as null
         delta = Delta(
             text=member(said, "content", str) or "",
             finish_reason=FINISH.get(finish, finish) if finish else None,

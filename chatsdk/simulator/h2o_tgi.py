@@ -14,7 +14,7 @@ from .voice import compact, Voice, Whole
 _LONGEST_INPUT = 3072
 _LONGEST = 4096
 _MOST_STOPS = 4
-_MORE_NEW = 20  # TGI's max_new_tokens when the request names none
+_DEFAULT_NEW = 20  # TGI's max_new_tokens when the request names none
 _NUMBERS = ("temperature", "repetition_penalty", "top_p", "typical_p")
 _COUNTS = ("truncate", "max_new_tokens", "top_k", "best_of", "seed")
 
@@ -119,7 +119,7 @@ def given(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def check(inputs: str, parameters: dict[str, Any], *, stream: bool) -> str:
     """Return what is wrong with the values of a request, in TGI's words and order."""
-    new = parameters.get("max_new_tokens", _MORE_NEW)
+    new = parameters.get("max_new_tokens", _DEFAULT_NEW)
     truncate = parameters.get("truncate")
     stops = parameters.get("stop") or []
     tokens = min(len(re.findall(r"\S+", inputs)), truncate or _LONGEST * 100)

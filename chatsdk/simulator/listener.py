@@ -41,8 +41,9 @@ class Listener(socketserver.TCPServer):
         with selectors.DefaultSelector() as selector:
             for ready in (self.socket, self._bell):
                 selector.register(ready, selectors.EVENT_READ)
-            while selector.select() and not self.desk.stopping.is_set():
-                self.handle_request()
+            while not self.desk.stopping.is_set():
+                if any(key.fileobj is self.socket for key, _ in selector.select()):
+                    self.handle_request()
 
     def process_request(self, request: object, client_address: object) -> None:
         """Serve a connection in a new thread."""

@@ -105,7 +105,7 @@ _TABLE = (
     # failures inside the answer
     Scenario("error-first", "an error frame and nothing else; a service without such frames "
              "hangs up", scripts.error_first),
-    Scenario("error-after-text", "half of the text, then the same", scripts.error_after_text),
+    Scenario("error-after-text", "half of the text, then an error frame", scripts.error_after_text),
     Scenario("malformed-first", "a frame that can't be read, then the answer",
              scripts.malformed_first),
     Scenario("malformed-middle", "half of the text, a frame that can't be read, the rest",
@@ -164,10 +164,12 @@ _MAKERS: tuple[tuple[str, str, str, Callable[..., Scenario]], ...] = (
      lambda name, seconds: Scenario(name, "", scripts.merging(float(seconds)))),
 )
 
+_PREFIXES = {"other": "KIND"}
 SCENARIOS: Mapping[str, str] = {s.name: s.about for s in _TABLE if s.stage == "chat"}
 FAMILIES: Mapping[str, str] = {
     **{form: about for form, about, _, _ in _MAKERS},
-    **{f"KIND-{s.name}": s.about for s in _TABLE if s.stage != "chat"},
+    **{f"{_PREFIXES.get(s.stage, s.stage)}-{s.name}": s.about for s in _TABLE
+       if s.stage != "chat"},
     "KIND-CODE": "the same as KIND-status-CODE, also with -json, -text, -html, -empty",
     "KIND-SCENARIO": "any scenario for a request of another kind, of those in KINDS",
 }

@@ -207,10 +207,11 @@ class Simulator:
         # A target is a path, but for proxies a whole URL; "//x" would be taken for a host.
         target = received.target
         parts = urlsplit(f"http://host{target}" if target.startswith("/") else target)
-        name, _, path = unquote(parts.path).lstrip("/").partition("/")
+        whole = unquote(parts.path)
+        name, _, path = whole.lstrip("/").partition("/")
         service = self._services.get(name)
         recorded = Recorded(
-            name if service else "", received.method, f"/{path}" if service else parts.path,
+            name if service else "", received.method, f"/{path}" if service else whole,
             MappingProxyType(dict(parse_qsl(parts.query, keep_blank_values=True))),
             received.headers, received.body, "normal", time.monotonic(), self._origin(received))
         with self._lock:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from email.utils import parsedate_to_datetime
 import gzip
 import hashlib
 import http.client
 import json
 import re
 import time
-import uuid
-from email.utils import parsedate_to_datetime
 from urllib.parse import urlencode, urlsplit
+import uuid
 
 import pytest
 

@@ -1,0 +1,149 @@
+"""Whom a client can ask: names, models and configured providers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import logging
+import os
+from typing import Any
+
+import attrs
+
+from chatsdk import providers as table
+from chatsdk.errors import ConfigurationError, unknown
+from chatsdk.providers.base import Provider
+
+log = logging.getLogger(__name__)
+
+
+class Targets:
+    """The providers of a client, by name.
+
+    Attributes:
+        default: Whom to ask if a call does not say, or None.
+    """
+
+    def __init__(
+        self, target: Any, providers: tuple[Any, ...], fields: Mapping[str, Any]
+    ) -> None:
+        """Set up a client's own target.
+
+        Args:
+            target: See `Client`.
+            providers: Configured providers.
+            fields: Fields of the target's provider.
+
+        Raises:
+            ConfigurationError: The target is unknown, a key is missing, an address is none.
+            TypeError: A field is unknown or of the wrong type.
+        """
+        self._providers = _by_name(providers)
+        self._gone: set[str] = set()  # names of services that were pointed out to be gone
+        self.default = default_target(target)
+        given = {name: value for name, value in fields.items() if value is not None}
+        if given:
+            self._configure(given)
+        elif self.default is not None:
+            self.chain(None)
+
+    def chain(self, target: Any) -> list[tuple[Provider, str | None]]:
+        """Return the providers of a target, each with the model that the target names."""
+        target = self.default if target is None else target
+        if target is None:
+            raise ConfigurationError(
+                "no target: give target='gigachat', say, or set CHATSDK_TARGET; there are: "
+                + ", ".join(table.names())
+            )
+        if isinstance(target, (list, tuple)):
+            if not target:
+                raise ConfigurationError("no target: the list is empty")
+            return [self._one(item) for item in target]
+        return [self._one(target)]
+
+    def _one(self, target: Any) -> tuple[Provider, str | None]:
+        if isinstance(target, Provider):
+            return self._seen(target), None
+        if not isinstance(target, str):
+            raise TypeError(
+                "a target is 'provider', 'provider:model' or a Provider,"
+                f" not {type(target).__name__}"
+            )
+        name, _, model = target.partition(":")
+        if name not in self._providers:
+            self._providers[name] = table.get(name)()  # type: ignore[call-arg]  # it has defaults
+        return self._seen(self._providers[name]), model or None
+
+    def _seen(self, provider: Provider) -> Provider:
+        """Return the provider; one whose service is gone is pointed out, once."""
+        if provider.alive or provider.name in self._gone:
+            return provider
+        self._gone.add(provider.name)
+        if provider.base_url == attrs.fields_dict(type(provider))["base_url"].metadata["default"]:
+            log.warning(
+                "%s: %s; base_url= leads to a server of your own", provider.name, provider.state
+            )
+        return provider
+
+    def _configure(self, given: Mapping[str, Any]) -> None:
+        """Set up the provider of the default target with the fields that were given."""
+        target = self.default
+        if isinstance(target, (list, tuple)) and len(target) == 1:
+            target = self.default = target[0]
+        if target is None or isinstance(target, (list, tuple)):
+            raise ConfigurationError(
+                f"{', '.join(sorted(given))}: fields are for one target, and there is"
+                f" {'none' if target is None else 'more than one'}; give providers=[...] instead"
+            )
+        if not isinstance(target, str):
+            provider, _ = self._one(target)
+            _check_fields(type(provider), given)
+            self.default = attrs.evolve(provider, **given)
+            return
+        name = target.partition(":")[0]
+        known = self._providers.get(name)
+        kind = table.get(name) if known is None else type(known)
+        _check_fields(kind, given)
+        made = kind(**given) if known is None else attrs.evolve(known, **given)
+        self._providers[name] = self._seen(made)
+
+
+def default_target(target: Any) -> Any:
+    """Return the target, else that of the environment, else None."""
+    return (os.environ.get("CHATSDK_TARGET") or None) if target is None else target
+
+
+def provider_name(target: Any) -> str | None:
+    """Return the name of the one provider of a target, None for a list or nothing."""
+    if isinstance(target, Provider):
+        return target.name
+    return target.partition(":")[0] if isinstance(target, str) else None
+
+
+def label(target: Any) -> Any:
+    """Return what an answer calls its target: the caller's own word, or a provider's name."""
+    if isinstance(target, Provider):
+        return target.name
+    return tuple(map(label, target)) if isinstance(target, (list, tuple)) else target
+
+
+def field_names(kind: type[Provider]) -> list[str]:
+    """Return the names of a provider's fields, as arguments."""
+    return [attribute.alias or attribute.name for attribute in attrs.fields(kind)]
+
+
+def _check_fields(kind: type[Provider], given: Mapping[str, Any]) -> None:
+    known = field_names(kind)
+    for name in given:
+        if name not in known:
+            raise unknown(TypeError, f"field of {kind.name}", name, known)
+
+
+def _by_name(providers: tuple[Any, ...]) -> dict[str, Provider]:
+    found: dict[str, Provider] = {}
+    for provider in providers:
+        if not isinstance(provider, Provider):
+            raise TypeError(f"providers holds a {type(provider).__name__}, which is no Provider")
+        if provider.name in found:
+            raise ConfigurationError(f"providers holds two that are called {provider.name!r}")
+        found[provider.name] = provider
+    return found

@@ -1,0 +1,645 @@
+"""What can go wrong, and what must come of it: the table behind test_faults.
+
+Each row: what the server does to the question's request; the error that the caller gets (OK: the
+whole answer); whether the question was sent again; the text that is on the error's ``partial``.
+Where services differ, a cell is a dict by their names.  Retries are those of the table in
+RELIABILITY.md, section 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+import json
+from typing import Any
+
+from chatsdk import errors as e
+from hostile import (
+    Answer,
+    beat,
+    begin,
+    body,
+    bomb,
+    chat,
+    DIALECTS,
+    does,
+    dripping,
+    end,
+    every_piece,
+    fin,
+    first,
+    FIRST,
+    for_ever,
+    forged,
+    FRAMED,
+    FULL,
+    KEY,
+    mark,
+    MARKED,
+    packed,
+    raw,
+    reset,
+    rest,
+    stall,
+    status,
+    texts,
+)
+
+# Cells
+
+OK = None  # no error: the whole answer
+NO = 1  # the question is sent once
+NEVER = 1  # once, because text has been handed out
+YES = 3  # again, as often as the policy says: two retries
+RENEWED = {"gigachat": 2}  # once more with a new token, where there are tokens
+NOTHING = ""
+SOME = "some"  # a part of the answer that is not fixed, and not nothing
+
+ALL = tuple(DIALECTS)
+
+
+def ends(marked: Any, unmarked: Any) -> dict[str, Any]:
+    """Return the cell for services that differ in whether an answer's end is marked."""
+    return {name: marked if dialect.marked else unmarked for name, dialect in DIALECTS.items()}
+
+
+def raw_text(text: Any, framed: Any) -> dict[str, Any]:
+    """Return the cell for services that differ in whether text is all there is."""
+    return {name: framed if name in FRAMED else text for name in DIALECTS}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A row of the table."""
+
+    name: str
+    answer: Answer
+    error: Any
+    asked: Any = NO
+    text: Any = NOTHING
+    only: tuple[str, ...] = ALL
+    timeout: dict[str, float] = field(default_factory=dict)
+    phase: str | None = None
+    within: float = 0.0  # s that it may take by itself
+    status: int | None = None
+    limits: dict[str, int] = field(default_factory=dict)
+
+    def cell(self, column: str, name: str) -> Any:
+        """Return a column's value for a service."""
+        value = getattr(self, column)
+        return value.get(name, NO) if isinstance(value, dict) else value
+
+
+SHORT = {"first": 0.2}
+SILENT = {"read": 0.2}
+TOTAL = {"total": 0.3}
+SMALL = {"frame_bytes": 2**17, "reply_bytes": 2**18}
+INTERRUPTED = e.StreamInterruptedError
+
+unmarked_first = ends(e.StreamInterruptedError, OK)
+
+BEFORE_THE_HEAD = [
+    #     what the server does                       how                      error                 asked again
+    Fault("it closes without a byte", fin, e.APIConnectionError, YES),
+    Fault("it resets without a byte", reset, e.APIConnectionError, YES),
+    Fault("it stalls without a byte", stall, e.APITimeoutError, NO,
+          timeout=SHORT, phase="first", within=0.2),
+    Fault("it never gets to an answer, and total is over", stall, e.APITimeoutError, NO,
+          timeout=TOTAL, phase="total", within=0.3),
+    Fault("it closes within the status line", does(raw("HTTP/1.1 20"), fin),
+          e.APIConnectionError, YES),
+    Fault("it closes after the status line", does(raw("HTTP/1.1 200 OK\r\n"), fin),
+          e.APIConnectionError, YES),
+    Fault("it closes within a header", does(raw("HTTP/1.1 200 OK\r\nContent-Le"), fin),
+          e.APIConnectionError, YES),
+    Fault("it closes before the blank line", does(raw("HTTP/1.1 200 OK\r\nA: b\r\n"), fin),
+          e.APIConnectionError, YES),
+    Fault("it resets within the head", does(raw("HTTP/1.1 200 OK\r\nA: b\r\n"), reset),
+          e.APIConnectionError, YES),
+    Fault("it stalls within the head", does(raw("HTTP/1.1 200 OK\r\nA: b\r\n"), stall),
+          e.APITimeoutError, NO, timeout=SHORT, phase="first", within=0.2),
+    Fault("it drips its head for ever",
+          does(raw("HTTP/1.1 200 OK\r\nA: "), for_ever(dripping(b"b"))),
+          e.APITimeoutError, NO, timeout=TOTAL, phase="total", within=0.3),
+    Fault("it drips its head, and then answers",
+          does(dripping(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 0.001),
+               lambda peer: setattr(peer, "_framing", "chunked"), every_piece, mark, end),
+          OK),
+    Fault("it speaks no HTTP", does(raw(b"\x00\xffnonsense\r\n\r\n"), fin),
+          e.APIConnectionError, YES),
+    Fault("it speaks HTTP without a head", does(raw("<html>hello</html>\n"), fin),
+          e.APIConnectionError, YES),
+    Fault("its head has a line of a megabyte",
+          does(raw(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 2**20 + b"\r\n\r\n"), fin),
+          e.APIConnectionError, YES),
+    Fault("its head has 1000 lines",
+          does(raw(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1000 + b"\r\n"), fin),
+          e.APIConnectionError, YES),
+    Fault("its head never ends",
+          does(raw("HTTP/1.1 200 OK\r\n"), for_ever(raw(b"A: " + b"b" * 1000 + b"\r\n"))),
+          e.APIConnectionError, YES),
+]
+
+INSTEAD_OF_AN_ANSWER = [
+    Fault("100 before the answer", does(raw("HTTP/1.1 100 Continue\r\n\r\n"), chat), OK),
+    Fault("102 before the answer", does(raw("HTTP/1.1 102 Processing\r\n\r\n"), chat, fin),
+          e.APIStatusError, status=102),
+    Fault("103 before the answer",
+          does(raw("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"), chat, fin),
+          e.APIStatusError, status=103),
+    Fault("103, and the answer later",
+          does(raw("HTTP/1.1 103 Early Hints\r\n\r\n"), lambda peer: peer.pause(0.05), forged, fin),
+          e.APIStatusError, status=103),
+    Fault("103 instead of the answer", does(raw("HTTP/1.1 103 Early Hints\r\n\r\n"), fin),
+          e.APIStatusError, status=103),
+    Fault("100 instead of the answer", does(raw("HTTP/1.1 100 Continue\r\n\r\n"), fin),
+          e.APIConnectionError, YES),
+    Fault("101 instead of the answer",
+          does(raw("HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n"), fin),
+          e.APIStatusError, status=101),
+    Fault("204 instead of the answer", does(raw("HTTP/1.1 204 No Content\r\n\r\n"), fin),
+          e.APIStatusError, status=204),
+    Fault("206 instead of the answer", does(begin(status=206), every_piece, mark, end),
+          e.APIStatusError, status=206),
+    Fault("status 999", does(begin(status=999), end), e.APIStatusError, status=999),
+]
+
+
+def _redirects(to: str) -> list[Fault]:
+    # {other} becomes the address of the second server.
+    return [
+        Fault(f"{code} to {to}", status(code, b"", f"Location: {to}"), e.RedirectError, status=code)
+        for code in (301, 302, 303, 307, 308)
+    ]
+
+
+REDIRECTS = [
+    *_redirects("/elsewhere"),
+    *_redirects("{other}/elsewhere?to=there"),
+    Fault("300 to //host", status(300, b"", "Location: //localhost/"), e.RedirectError, status=300),
+    Fault("304 to nowhere", does(raw("HTTP/1.1 304 Not Modified\r\n\r\n"), fin),
+          e.RedirectError, status=304),
+    Fault("307 to a file", status(307, b"", "Location: file:///etc/passwd"), e.RedirectError),
+    Fault("302 to no address", status(302, b"", "Location: \xff http://["), e.RedirectError),
+]
+
+
+def _status(code: int, error: Any, asked: Any = NO, content: bytes = b'{"message":"so"}') -> Fault:
+    return Fault(f"status {code} {content.decode()}", status(code, content), error, asked,
+                 status=code)
+
+
+STATUSES = [
+    _status(400, e.BadRequestError),
+    _status(401, e.AuthenticationError, RENEWED),
+    _status(402, e.APIStatusError),
+    _status(403, e.PermissionDeniedError),
+    _status(404, e.NotFoundError),
+    _status(405, e.APIStatusError),
+    _status(408, e.APIStatusError, YES),
+    _status(409, e.ConflictError),
+    _status(413, e.APIStatusError),
+    _status(418, e.APIStatusError),
+    _status(422, e.UnprocessableEntityError),
+    _status(425, e.APIStatusError, YES),
+    _status(429, e.RateLimitError, YES),
+    _status(429, e.RateLimitError, NO, b'{"error":{"code":"insufficient_quota"}}'),
+    _status(500, e.ServerError, YES),
+    _status(501, e.ServerError),
+    _status(502, e.ServerError, YES),
+    _status(503, e.ServerError, YES),
+    _status(504, e.ServerError, YES),
+    _status(505, e.ServerError),
+    _status(529, e.ServerError, YES),
+]
+
+
+def _refused(what: str, answer: Answer, **details: Any) -> Fault:
+    return Fault(f"400 with {what}", answer, e.BadRequestError, status=400, **details)
+
+
+def _refused_with(what: str, content: bytes, kind: str = "application/json") -> Fault:
+    return _refused(what, status(400, content, kind=kind))
+
+
+ERROR_BODIES = [
+    *(
+        _refused_with(content.decode(), content)
+        for content in (
+            b'{"message":"so"}', b'{"error":"so"}', b'{"error":{"message":"so"}}',
+            b'{"msg":"so"}', b'{"detail":[{"msg":"so"}]}', b'{"error":{"error":{}}}',
+            b'{"message":{"a":1}}', b'{"message":5,"error":null}', b"[]", b'["so"]', b"null",
+            b"5", b'"so"', b"true", b"NaN", b"{", b"[1,",
+        )
+    ),
+    _refused_with("nothing", b""),
+    _refused_with("text", "так\r\n\x1b[31mред\x00".encode(), "text/plain"),
+    _refused_with("a page", b"<!DOCTYPE html><title>Bad</title>", "text/html"),
+    _refused_with("no UTF-8", b'{"message":"\xff\xfe"}'),
+    _refused_with("half a surrogate", b'{"message":"\\ud83d so"}'),
+    _refused_with("100,000 levels", b'{"message":' + b"[" * 100_000),
+    _refused_with("a number of 10,000 digits", b'{"message":' + b"9" * 10_000 + b"}"),
+    _refused_with("a line of a megabyte", b'{"message":"' + b"so " * 2**18 + b'"}'),
+    _refused("no end", does(begin(status=400), for_ever(body(b"so " * 1000)))),
+    _refused("a bomb", does(begin(status=400, framing="close", encoding="gzip"),
+                            raw(bomb(2**26)), fin)),
+    _refused("a body that stalls", does(begin(status=400), body(b'{"message":"so'), stall),
+             timeout=SILENT, within=0.2),
+    _refused("a body that drips", does(begin(status=400), for_ever(body(b" so"), 0.02)),
+             timeout=TOTAL, within=0.3),
+    _refused("a body that breaks", does(begin(status=400), body(b"so"), reset)),
+    _refused("a body too short", does(begin(status=400, framing="99"), body(b"so"), fin)),
+    _refused("a bad chunk", does(begin(status=400), raw("zz\r\nso\r\n"), fin)),
+    _refused("a gzip that is none", does(begin(status=400, encoding="gzip"), body(b"so"), end)),
+    _refused("an unknown encoding", does(begin(status=400, encoding="so"), body(b"so"), end)),
+    Fault("500 with a reason of 3000 letters",
+          raw(b"HTTP/1.1 500 " + b"\xe9\x1b[m" * 750 + b"\r\nContent-Length: 0\r\n\r\n"),
+          e.ServerError, YES, status=500),
+    Fault("403 with a browser check",
+          status(403, b"<title>Just a moment...</title>", kind="text/html"),
+          e.PermissionDeniedError, status=403),
+    Fault("400 with an error that quotes the key",
+          status(400, json.dumps({"message": f"bad key {KEY} of token-of-the-test-0"}).encode()),
+          e.BadRequestError, status=400),
+]
+
+IN_THE_BODY = [
+    # Before any text: asked again.  After text: never, and the text is kept.
+    Fault("reset before text", does(begin(), reset), INTERRUPTED, YES),
+    Fault("reset after text", does(begin(), first, reset), INTERRUPTED, NEVER, FIRST),
+    Fault("close before text, chunked", does(begin(), fin), INTERRUPTED, YES),
+    Fault("close after text, chunked", does(begin(), first, fin), INTERRUPTED, NEVER, FIRST),
+    Fault("close within a chunk",
+          does(begin(), lambda peer: peer.send(b"fff\r\n" + peer.dialect.frame(FIRST)), fin),
+          INTERRUPTED, NEVER, FIRST),
+    Fault("reset within a chunk",
+          does(begin(), lambda peer: peer.send(b"fff\r\n" + peer.dialect.frame(FIRST)), reset),
+          INTERRUPTED, NEVER, FIRST),
+    Fault("a clean end before text, chunked", does(begin(), end),
+          {**ends(INTERRUPTED, e.ProtocolError), "aura": OK},
+          {**ends(YES, YES), "aura": NO}),
+    Fault("a clean end before text, by length", begin(framing="0"),
+          {**ends(INTERRUPTED, e.ProtocolError), "aura": OK},
+          {**ends(YES, YES), "aura": NO}),
+    Fault("a clean end before text, by closing", does(begin(framing="close"), fin),
+          {**ends(INTERRUPTED, e.ProtocolError), "aura": OK},
+          {**ends(YES, YES), "aura": NO}),
+    Fault("a clean end after text, chunked", does(begin(), first, end),
+          ends(INTERRUPTED, OK), NEVER, FIRST),
+    Fault("a clean end after text, by closing", does(begin(framing="close"), first, fin),
+          ends(INTERRUPTED, OK), NEVER, FIRST),
+    Fault("stall before text", does(begin(), stall), e.APITimeoutError, NO,
+          timeout=SILENT, phase="read", within=0.2),
+    Fault("stall after text", does(begin(), first, stall), e.APITimeoutError, NEVER, FIRST,
+          timeout=SILENT, phase="read", within=0.2),
+    Fault("stall within a chunk, after text",
+          does(begin(), lambda peer: peer.send(b"fff\r\n" + peer.dialect.frame(FIRST)), stall),
+          e.APITimeoutError, NEVER, FIRST, timeout=SILENT, phase="read", within=0.2),
+    Fault("stall after text, by length", does(begin(framing="999"), first, stall),
+          e.APITimeoutError, NEVER, FIRST, timeout=SILENT, phase="read", within=0.2),
+    Fault("heartbeats and no data", does(begin(), for_ever(beat, 0.02)),
+          e.APITimeoutError, NO, timeout=SILENT, phase="read", within=0.2, only=FRAMED),
+    Fault("heartbeats and no data, after text", does(begin(), first, for_ever(beat, 0.02)),
+          e.APITimeoutError, NEVER, FIRST, timeout=SILENT, phase="read", within=0.2, only=FRAMED),
+    Fault("text that drips for ever", does(begin(), for_ever(texts("мир"), 0.02)),
+          e.APITimeoutError, NEVER, SOME, timeout=TOTAL, phase="total", within=0.3),
+    Fault("a chunk that drips for ever", does(begin(), first, raw("ffff\r\n"),
+                                              for_ever(raw(b"x"), 0.02)),
+          e.APITimeoutError, NEVER, raw_text(SOME, FIRST), timeout=TOTAL, phase="total",
+          within=0.3),
+]
+
+
+def _chunk_size(line: str) -> list[Fault]:
+    bad = raw(f"{line}\r\nabcde\r\n0\r\n\r\n")
+    return [
+        Fault(f"chunk size {line!r} before text", does(begin(), bad, fin), INTERRUPTED, YES),
+        Fault(f"chunk size {line!r} after text", does(begin(), first, bad, fin),
+              INTERRUPTED, NEVER, FIRST),
+    ]
+
+
+LENGTHS = [
+    *_chunk_size("zz"),
+    *_chunk_size(""),
+    *_chunk_size("-5"),
+    *_chunk_size("\xff\xfe"),
+    # The bytes of a chunk that is too long are text, where text is all there is.
+    Fault("chunk size 2^63 before text", does(begin(), raw("8000000000000000\r\n"), fin),
+          INTERRUPTED, YES),
+    Fault("chunk size 2^63 after text", does(begin(), first, raw("8000000000000000\r\n"), fin),
+          INTERRUPTED, NEVER, FIRST),
+    Fault("chunk size of 10,000 digits", does(begin(), raw("8" * 10_000 + "\r\n"), fin),
+          INTERRUPTED, YES),
+    Fault("chunk size 2^63 with text",
+          does(begin(), lambda peer: peer.send(b"8000000000000000\r\n" + peer.dialect.frame(FIRST)),
+               fin),
+          INTERRUPTED, NEVER, FIRST),
+    Fault("a chunk longer than its size",
+          does(begin(), first, raw(b"3\r\nabcdefgh\r\n0\r\n\r\n"), fin),
+          INTERRUPTED, NEVER, raw_text(FIRST + "abc", FIRST)),
+    Fault("whole, but no last chunk", does(begin(), every_piece, mark, fin),
+          ends(OK, INTERRUPTED), NEVER, FULL),
+    Fault("whole, but half of the last chunk", does(begin(), every_piece, mark, raw("0\r\n"), fin),
+          OK, NEVER, FULL),
+    Fault("a length too long, after text", does(begin(framing="9999"), first, fin),
+          INTERRUPTED, NEVER, FIRST),
+    Fault("a length too long, before text", does(begin(framing="9999"), fin), INTERRUPTED, YES),
+    Fault("a length too long, whole", does(begin(framing="9999"), every_piece, mark, fin),
+          ends(OK, INTERRUPTED), NEVER, FULL),
+    Fault("a length too short",
+          lambda peer: does(begin(framing=str(len(peer.dialect.frame(FIRST)))),
+                            every_piece, mark)(peer),
+          ends(INTERRUPTED, OK), NEVER, FIRST),
+    Fault("a length and chunks", does(begin("Content-Length: 9"), every_piece, mark, end),
+          OK, NEVER, FULL),
+    Fault("two lengths", does(begin("Content-Length: 5", framing="7"), every_piece, mark, fin),
+          e.APIConnectionError, YES),
+    Fault("a length that is no number",
+          does(begin("Content-Length: five", framing="close"), every_piece, mark, fin),
+          OK, NEVER, FULL),
+    Fault("a negative length",
+          does(begin("Content-Length: -5", framing="close"), every_piece, mark, fin),
+          OK, NEVER, FULL),
+]
+
+AFTER_THE_MARK = [
+    # What comes after the mark of the end cannot spoil the answer any more.
+    Fault(f"{what} after the mark", does(begin(), every_piece, mark, answer), OK, NEVER, FULL,
+          only=MARKED, within=0.5)
+    for what, answer in (
+        ("a reset", reset),
+        ("a close", fin),
+        ("a stall", stall),
+        ("heartbeats for ever", for_ever(beat, 0.02)),
+        ("nonsense", does(body(b"data: nonsense\n\n\xff"), end)),
+        ("nonsense for ever", for_ever(body(b"data: nonsense\n\n\xff"))),
+        ("a bad chunk", does(raw("zz\r\n"), fin)),
+        ("a failure", does(lambda peer: peer.write(peer.dialect.permanent), end)),
+    )
+]
+
+
+def _compressed(name: str, encoding: str, wbits: int) -> list[Fault]:
+    named = {"encoding": encoding, "wbits": wbits}
+    return [
+        Fault(f"{name}, whole", does(begin(**named), every_piece, mark, end), OK, NEVER, FULL),
+        Fault(f"{name}, by length",
+              lambda peer: does(begin(framing=str(len(packed(peer.dialect.body(), wbits))),
+                                      encoding=encoding),
+                                body(packed(peer.dialect.body(), wbits)))(peer),
+              OK, NEVER, FULL),
+        Fault(f"{name}, cut before text, clean end", does(begin(**named), body(b" "), _forget, end),
+              INTERRUPTED, {**ends(YES, YES), "aura": NEVER}, raw_text(" ", NOTHING)),
+        Fault(f"{name}, cut after text, clean end", does(begin(**named), first, _forget, end),
+              INTERRUPTED, NEVER, FIRST),
+        Fault(f"{name}, cut after text, closed",
+              does(begin(framing="close", **named), first, _forget, fin),
+              INTERRUPTED, NEVER, FIRST),
+        Fault(f"{name}, without its own end", does(begin(**named), every_piece, mark, _forget, end),
+              ends(OK, INTERRUPTED), NEVER, FULL),
+        Fault(f"{name}, nonsense after text",
+              does(begin(**named), first, _forget, body(b"\xff" * 50), end),
+              e.ProtocolError, NEVER, FIRST),
+        Fault(f"{name}, nonsense", does(begin(encoding=encoding), body(b"\xff" * 50), end),
+              e.ProtocolError, YES),
+        Fault(f"{name}, a bomb",
+              does(begin(framing="close", encoding=encoding), raw(bomb(2**26, wbits)), fin),
+              e.ProtocolError, NO, raw_text(SOME, NOTHING), limits=SMALL),
+    ]
+
+
+def _forget(peer: Any) -> None:
+    """Stop compressing, without the end that a compressed body has."""
+    peer._pack = None
+
+
+COMPRESSION = [
+    *_compressed("gzip", "gzip", 31),
+    *_compressed("x-gzip", "X-GZIP", 31),
+    *_compressed("deflate", "deflate", 15),
+    *_compressed("bare deflate", "deflate", -15),
+    Fault("gzip with a wrong checksum",
+          lambda peer: does(begin(encoding="gzip"),
+                            body(packed(peer.dialect.body())[:-8] + b"12345678"), end)(peer),
+          ends(OK, e.ProtocolError), NEVER, FULL),
+    Fault("two gzip members",
+          lambda peer: does(begin(encoding="gzip"),
+                            body(packed(peer.dialect.frame(FIRST))),
+                            body(packed(b"".join(map(peer.dialect.frame, ("вет, ", "мир!")))
+                                        + peer.dialect.mark)), end)(peer),
+          OK, NEVER, FULL),
+    Fault("gzip, and padding after it",
+          lambda peer: does(begin(encoding="gzip"), body(packed(peer.dialect.body())),
+                            body(b"\0" * 100), end)(peer),
+          OK, NEVER, FULL),
+    Fault("gzip that does not say so", does(begin(wbits=31), every_piece, mark, end),
+          e.ProtocolError, YES),
+    Fault("an unknown encoding", does(begin(encoding="zip"), every_piece, mark, end),
+          e.ProtocolError, YES),
+    Fault("an encoding that was not asked for", does(begin(encoding="br"), every_piece, end),
+          e.ProtocolError, YES),
+    Fault("two encodings", does(begin(encoding="gzip, gzip"), every_piece, mark, end),
+          e.ProtocolError, YES),
+    Fault("identity", does(begin(encoding="Identity"), every_piece, mark, end), OK, NEVER, FULL),
+    Fault("text that says it is gzip", does(begin(encoding="gzip"), every_piece, mark, end),
+          e.ProtocolError, YES),
+]
+
+
+def _malformed(what: str, frame: bytes, text: str | None = None) -> list[Fault]:
+    """Return the rows for a frame that no protocol has; in raw text it is text."""
+    prefixes = {"gigachat": b"data: ", "h2o": b"data:"}
+
+    def bad(peer: Any) -> None:
+        prefix = prefixes.get(peer.dialect.name, b"")
+        peer.write(prefix + frame.replace(b"\n", b"\n" + prefix) + b"\n\n")
+
+    return [
+        Fault(f"{what} first", does(begin(), bad, every_piece, mark, end), e.ProtocolError, NO,
+              only=FRAMED),
+        Fault(f"{what} after text", does(begin(), first, bad, rest, mark, end),
+              e.ProtocolError, NEVER, FIRST, only=FRAMED),
+    ]
+
+
+def _inside(value: bytes) -> Answer:
+    """Return the answer with a further member in each frame, which no table knows."""
+
+    def answer(peer: Any) -> None:
+        peer.begin()
+        for piece in map(peer.dialect.frame, FULL):
+            head, brace, rest_of_it = piece.partition(b"{")
+            peer.write(head + brace + b'"further":' + value + b"," + rest_of_it)
+        peer.write(peer.dialect.mark)
+        peer.end()
+
+    return answer
+
+
+def _as_json(escaped: str, *frames: str) -> Answer:
+    """Return the answer whose texts are written with escapes."""
+
+    def answer(peer: Any) -> None:
+        peer.begin()
+        for escaped_text in (escaped, *frames):
+            peer.write(peer.dialect.frame("TEXT").replace(b"TEXT", escaped_text.encode("latin-1")))
+        peer.write(peer.dialect.mark)
+        peer.end()
+
+    return answer
+
+
+FRAMES = [
+    *_malformed("no JSON", b"nonsense"),
+    *_malformed("half of a JSON", b'{"a":'),
+    *_malformed("JSON in quotes", b"'{}'"),
+    *_malformed("two JSONs", b"{}{}"),
+    *_malformed("no UTF-8", b'{"a":"\xff\xfe"}'),
+    *_malformed("UTF-8 of a surrogate", b'{"a":"\xed\xa0\x80"}'),
+    *_malformed("UTF-16", '{"a":"b"}'.encode("utf-16-le")),
+    *_malformed("a raw NUL", b'{"a":"\0"}'),
+    *_malformed("100,000 levels", b"[" * 100_000),
+    *_malformed("100,000 levels, closed", b"[" * 100_000 + b"]" * 100_000),
+    *_malformed("100,000 levels within", b'{"a":' * 100_000 + b"1" + b"}" * 100_000),
+    *_malformed("a number of 10,000 digits", b'{"a":' + b"9" * 10_000 + b"}"),
+    *_malformed("null", b"null"),
+    *_malformed("a number", b"5"),
+    *_malformed("a string", b'"so"'),
+    *_malformed("a list", b"[]"),
+    *_malformed("a page", b"<!DOCTYPE html>\n<html></html>"),
+    Fault("1e999 inside", _inside(b"1e999"), OK, NEVER, FULL, only=FRAMED),
+    Fault("NaN inside", _inside(b"NaN"), OK, NEVER, FULL, only=FRAMED),
+    Fault("-Infinity inside", _inside(b"-Infinity"), OK, NEVER, FULL, only=FRAMED),
+    Fault("duplicate keys inside", _inside(b'1,"further":{"a":1,"a":2}'), OK, NEVER, FULL,
+          only=FRAMED),
+    Fault("100 levels inside", _inside(b"[" * 100 + b"]" * 100), OK, NEVER, FULL, only=FRAMED),
+    Fault("brackets in strings inside", _inside(b'"' + b"[{" * 1000 + b'"'), OK, NEVER, FULL,
+          only=FRAMED),
+    Fault("a NUL in the text", _as_json("a\\u0000b"), OK, NEVER, "a\0b", only=FRAMED),
+    Fault("half a surrogate in the text", _as_json("a\\ud83d", "b"), OK, NEVER, "a\ufffdb",
+          only=FRAMED),
+    Fault("half a surrogate at the end", _as_json("a\\ud83d"), OK, NEVER, "a\ufffd", only=FRAMED),
+    Fault("the other half first", _as_json("\\ude00a"), OK, NEVER, "\ufffda", only=FRAMED),
+    Fault("a surrogate pair in two frames", _as_json("a\\ud83d", "\\ude00b"), OK, NEVER,
+          "a\U0001f600b", only=FRAMED),
+    Fault("no UTF-8 in the text", does(begin(), body(b"a\xffb"), body(b"\xd0"), end), OK, NEVER,
+          "a\ufffdb\ufffd", only=("aura",)),
+    Fault("JSON in the text", does(begin(), body(b'{"error":"so"}'), end), OK, NEVER,
+          '{"error":"so"}', only=("aura",)),
+    Fault("a line of a megabyte", does(begin(framing="close"), first, for_ever(body(b"x" * 2**14))),
+          e.ProtocolError, NEVER, raw_text(SOME, FIRST), limits=SMALL),
+    Fault("an answer that never ends", does(begin(framing="close"), for_ever(texts("мир" * 1000))),
+          e.ProtocolError, NEVER, SOME, limits=SMALL),
+    Fault("50,000 heartbeats first",
+          does(begin(), lambda peer: peer.write(peer.dialect.beat * 50_000),
+               every_piece, mark, end),
+          OK, NEVER, FULL, only=FRAMED),
+    Fault("50,000 heartbeats after text",
+          does(begin(), first, lambda peer: peer.write(peer.dialect.beat * 50_000),
+               rest, mark, end),
+          OK, NEVER, FULL, only=FRAMED),
+    Fault("a page instead of an answer",
+          does(begin(kind="text/html"), body(b"<!DOCTYPE html>\n<title>Welcome</title>\n"), end),
+          raw_text(OK, e.ProtocolError), NO,
+          raw_text("<!DOCTYPE html>\n<title>Welcome</title>\n", NOTHING)),
+    Fault("no Content-Type", does(begin(kind=None), every_piece, mark, end), OK, NEVER, FULL),
+    Fault("a Content-Type with another charset",
+          does(begin(kind="Text/Event-Stream; charset=utf-16"), every_piece, mark, end),
+          OK, NEVER, FULL),
+    Fault("HTTP/1.0",
+          does(raw("HTTP/1.0 200 OK\r\n\r\n"), every_piece, mark, fin), OK, NEVER, FULL),
+    Fault("one byte at a time",
+          lambda peer: does(begin(), *[body(bytes([b])) for b in peer.dialect.body()], end)(peer),
+          OK, NEVER, FULL),
+    Fault("the end within a frame", lambda peer: does(begin(), first, body(
+        peer.dialect.frame("вет")[:-4]), end)(peer), INTERRUPTED, NEVER, FIRST, only=FRAMED),
+    Fault("a last line without its end",
+          lambda peer: does(begin(), body(peer.dialect.body().rstrip(b"\n")), end)(peer),
+          OK, NEVER, FULL),
+]
+
+
+def _failure(kind: str) -> Answer:
+    return lambda peer: peer.write(getattr(peer.dialect, kind))
+
+
+FAILURES = [
+    Fault("a failure that passes, first", does(begin(), _failure("transient"), end),
+          e.ProviderError, YES, only=FRAMED),
+    Fault("a failure that passes, after text", does(begin(), first, _failure("transient"), end),
+          e.ProviderError, NEVER, FIRST, only=FRAMED),
+    Fault("a failure that stays, first", does(begin(), _failure("permanent"), end),
+          e.ProviderError, NO, only=FRAMED),
+    Fault("a failure that stays, after text", does(begin(), first, _failure("permanent"), end),
+          e.ProviderError, NEVER, FIRST, only=FRAMED),
+]
+
+FAULTS = [
+    *BEFORE_THE_HEAD,
+    *INSTEAD_OF_AN_ANSWER,
+    *REDIRECTS,
+    *STATUSES,
+    *ERROR_BODIES,
+    *IN_THE_BODY,
+    *LENGTHS,
+    *AFTER_THE_MARK,
+    *COMPRESSION,
+    *FRAMES,
+    *FAILURES,
+]
+
+
+# Members of the wrong type, by service; @ stands where the wrong value does.
+
+WRONG = {
+    "gigachat": (
+        b'data: {"choices":@}\n\n',
+        b'data: {"choices":[@]}\n\n',
+        b'data: {"choices":[{"delta":@}]}\n\n',
+        b'data: {"choices":[{"delta":{"content":@}}]}\n\n',
+        b'data: {"choices":[{"delta":{"content":"a","role":@}}]}\n\n',
+        b'data: {"choices":[{"delta":{"function_call":@}}]}\n\n',
+        b'data: {"choices":[{"delta":{"function_call":{"name":@}}}]}\n\n',
+        b'data: {"choices":[{"delta":{"functions_state_id":@}}]}\n\n',
+        b'data: {"choices":[{"delta":{"reasoning_content":@}}]}\n\n',
+        b'data: {"choices":[{"delta":{},"finish_reason":@}]}\n\n',
+        b'data: {"choices":[{"delta":{}}],"model":@}\n\n',
+        b'data: {"choices":[],"usage":@}\n\n',
+        b'data: {"choices":[],"usage":{"prompt_tokens":@}}\n\n',
+        b'data: {"status":@}\n\n',
+        b'data: {"error":@}\n\n',
+        b"data: @\n\n",
+    ),
+    "h2o": (
+        b'data:{"token":@}\n\n',
+        b'data:{"token":{"text":@}}\n\n',
+        b'data:{"token":{"text":"a","special":@}}\n\n',
+        b'data:{"generated_text":@}\n\n',
+        b'data:{"token":null,"generated_text":"a","details":@}\n\n',
+        b'data:{"token":null,"generated_text":"a","details":{"finish_reason":@}}\n\n',
+        b'data:{"token":null,"generated_text":"a","details":{"generated_tokens":@}}\n\n',
+        b'data:{"error":@}\n\n',
+        b'data:{"error":"a","error_type":@}\n\n',
+        b"data:@\n\n",
+    ),
+    "flowgpt": (
+        b'{"event":@,"data":"a"}\n',
+        b'{"event":"text","data":@}\n',
+        b'{"event":"error","data":@}\n',
+        b'{"error":@}\n',
+        b'{"statusCode":@}\n',
+        b'{"statusCode":429,"message":@}\n',
+        b"@\n",
+    ),
+    "aichatonline": (
+        b'{"code":@,"data":{"message":"a"}}\n',
+        b'{"code":200,"data":@}\n',
+        b'{"code":200,"data":{"message":@}}\n',
+        b'{"code":500,"msg":@}\n',
+        b"@\n",
+    ),
+}
+VALUES = (
+    b"null", b"true", b"5", b"-1", b"1.5", b"1e999", b"NaN", b"9" * 300, b'""', b'"a"', b'"\\ud83d"',
+    b"[]", b"[[]]", b"[null]", b"{}", b'{"a":1}', b'[{"a":{}}]',
+)
