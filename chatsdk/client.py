@@ -96,7 +96,7 @@ class Client:
         self._policy = _policy(max_retries)
         self._limits = Limits() if limits is None else limits
         self._drop_unsupported = drop_unsupported
-        self._targets = Targets(target, self._options["providers"], fields)
+        self._targets = Targets(target, self._options["providers"], fields, OPTIONS[1:])
         self._transport = _transport or Transport(
             proxy=proxy, verify=verify, token_store=token_store or _process_store
         )

@@ -70,6 +70,7 @@ class Watch:
         fresh: Whether the next request must go out on a new connection.
         answered: Whether a byte of the answer's head has come.
         cut: Whether the connection ended within the head.
+        in_charge: Whether it has had a socket; a phase is known only then.
     """
 
     def __init__(self, timeout: Timeout, clock: Callable[[], float] = time.monotonic) -> None:
@@ -80,7 +81,7 @@ class Watch:
         self.phase = "connect"
         self.cancelled = False
         self.silent = 0.0
-        self.reused = self.fresh = self.answered = self.cut = False
+        self.reused = self.fresh = self.answered = self.cut = self.in_charge = False
         self._limit: float | None = timeout.connect
         self._since = self.started
         self._over = threading.Event()
@@ -150,6 +151,7 @@ class Watch:
                 raise ConnectionAbortedError("the call was cancelled")
             sock.watch = self
             self._sock = sock
+            self.in_charge = True
 
     def release(self) -> None:
         """Let the socket go: it may serve another call from now on."""

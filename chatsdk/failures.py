@@ -104,8 +104,8 @@ def _timeout(
     causes: list[BaseException], watch: Watch, request: Request, name: str
 ) -> APITimeoutError:
     phase = watch.expired()
-    if phase == "connect" and any(isinstance(cause, READ_TIMEOUTS) for cause in causes):
-        phase = "first"  # a connection that keeps to no watch, as through a SOCKS proxy
+    if not watch.in_charge and any(isinstance(cause, READ_TIMEOUTS) for cause in causes):
+        phase = "first"  # a connection that is none of ours keeps to no watch
     wait = {
         "connect": f"no connection to {name}",
         "first": f"no answer from {name}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 import os
 import socket
 import ssl
@@ -171,6 +172,36 @@ class _HTTPSPool(HTTPSConnectionPool):
 _POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
 
 
+@cache
+def _socks_pools() -> dict[str, Any]:
+    """Return the pools of connections through a SOCKS proxy; PySocks is there when this runs."""
+    from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection
+
+    def new_conn(self: Any) -> socket.socket:
+        watch = _current() or Watch(Timeout())
+        self.used = watch.reused = False
+        watch.begin("connect")
+        self.timeout = watch.remaining()
+        # PySocks makes a socket of its own, which no watch bounds: ours takes over its number.
+        sock = _Socket(fileno=SOCKSConnection._new_conn(self).detach())
+        watch.attach(sock)
+        return sock
+
+    class Connection(_Connecting, SOCKSConnection):
+        _new_conn = new_conn
+
+    class SecureConnection(_Connecting, SOCKSHTTPSConnection):
+        _new_conn = new_conn
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Connection
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = SecureConnection
+
+    return {"http": Pool, "https": SecurePool}
+
+
 class Adapter(HTTPAdapter):
     """requests' adapter over watched connections, with one TLS context for all of them.
 
@@ -192,12 +223,13 @@ class Adapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         """Return the pools of connections through a proxy."""
-        known = proxy in self.proxy_manager
-        if not known and proxy.lower().startswith("https:"):
+        if proxy in self.proxy_manager:
+            return self.proxy_manager[proxy]
+        if proxy.lower().startswith("https:"):
             options["proxy_ssl_context"] = tls_context(None, None)
         manager = super().proxy_manager_for(proxy, **options)
-        if not known and not proxy.lower().startswith("socks"):
-            manager.pool_classes_by_scheme = _POOLS
+        is_socks = proxy.lower().startswith("socks")
+        manager.pool_classes_by_scheme = _socks_pools() if is_socks else _POOLS
         return manager
 
     def build_connection_pool_key_attributes(

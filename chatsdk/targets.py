@@ -24,7 +24,11 @@ class Targets:
     """
 
     def __init__(
-        self, target: Any, providers: tuple[Any, ...], fields: Mapping[str, Any]
+        self,
+        target: Any,
+        providers: tuple[Any, ...],
+        fields: Mapping[str, Any],
+        others: tuple[str, ...] = (),
     ) -> None:
         """Set up a client's own target.
 
@@ -32,12 +36,14 @@ class Targets:
             target: See `Client`.
             providers: Configured providers.
             fields: Fields of the target's provider.
+            others: Names that a caller may have meant instead of a field that is unknown.
 
         Raises:
             ConfigurationError: The target is unknown, a key is missing, an address is none.
             TypeError: A field is unknown or of the wrong type.
         """
         self._providers = _by_name(providers)
+        self._others = others
         self._gone: set[str] = set()  # names of services that were pointed out to be gone
         self.default = default_target(target)
         given = {name: value for name, value in fields.items() if value is not None}
@@ -96,15 +102,21 @@ class Targets:
             )
         if not isinstance(target, str):
             provider, _ = self._one(target)
-            _check_fields(type(provider), given)
+            self._check_fields(type(provider), given)
             self.default = attrs.evolve(provider, **given)
             return
         name = target.partition(":")[0]
         known = self._providers.get(name)
         kind = table.get(name) if known is None else type(known)
-        _check_fields(kind, given)
+        self._check_fields(kind, given)
         made = kind(**given) if known is None else attrs.evolve(known, **given)
         self._providers[name] = self._seen(made)
+
+    def _check_fields(self, kind: type[Provider], given: Mapping[str, Any]) -> None:
+        known = [attribute.alias or attribute.name for attribute in attrs.fields(kind)]
+        for name in given:
+            if name not in known:
+                raise unknown(TypeError, f"field of {kind.name}", name, [*known, *self._others])
 
 
 def default_target(target: Any) -> Any:
@@ -124,18 +136,6 @@ def label(target: Any) -> Any:
     if isinstance(target, Provider):
         return target.name
     return tuple(map(label, target)) if isinstance(target, (list, tuple)) else target
-
-
-def field_names(kind: type[Provider]) -> list[str]:
-    """Return the names of a provider's fields, as arguments."""
-    return [attribute.alias or attribute.name for attribute in attrs.fields(kind)]
-
-
-def _check_fields(kind: type[Provider], given: Mapping[str, Any]) -> None:
-    known = field_names(kind)
-    for name in given:
-        if name not in known:
-            raise unknown(TypeError, f"field of {kind.name}", name, known)
 
 
 def _by_name(providers: tuple[Any, ...]) -> dict[str, Provider]:

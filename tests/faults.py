@@ -20,8 +20,10 @@ from hostile import (
     body,
     bomb,
     chat,
+    COOKIE,
     DIALECTS,
     does,
+    document,
     dripping,
     end,
     every_piece,
@@ -98,7 +100,7 @@ INTERRUPTED = e.StreamInterruptedError
 unmarked_first = ends(e.StreamInterruptedError, OK)
 
 BEFORE_THE_HEAD = [
-    #     what the server does                       how                      error                 asked again
+    #     what the server does, how, the error, whether it is asked again
     Fault("it closes without a byte", fin, e.APIConnectionError, YES),
     Fault("it resets without a byte", reset, e.APIConnectionError, YES),
     Fault("it stalls without a byte", stall, e.APITimeoutError, NO,
@@ -165,7 +167,7 @@ INSTEAD_OF_AN_ANSWER = [
 
 
 def _redirects(to: str) -> list[Fault]:
-    # {other} becomes the address of the second server.
+    # {other} is the address of a second server, which must not hear of it.
     return [
         Fault(f"{code} to {to}", status(code, b"", f"Location: {to}"), e.RedirectError, status=code)
         for code in (301, 302, 303, 307, 308)
@@ -221,6 +223,11 @@ def _refused_with(what: str, content: bytes, kind: str = "application/json") -> 
     return _refused(what, status(400, content, kind=kind))
 
 
+def _quoting(peer: Any) -> None:
+    said = [KEY, COOKIE, *peer.server.tokens]
+    peer.reply(400, json.dumps({"message": f"who is {' '.join(said)}?"}).encode())
+
+
 ERROR_BODIES = [
     *(
         _refused_with(content.decode(), content)
@@ -257,9 +264,7 @@ ERROR_BODIES = [
     Fault("403 with a browser check",
           status(403, b"<title>Just a moment...</title>", kind="text/html"),
           e.PermissionDeniedError, status=403),
-    Fault("400 with an error that quotes the key",
-          status(400, json.dumps({"message": f"bad key {KEY} of token-of-the-test-0"}).encode()),
-          e.BadRequestError, status=400),
+    _refused("an error that quotes the key", _quoting),
 ]
 
 IN_THE_BODY = [
@@ -640,6 +645,203 @@ WRONG = {
     ),
 }
 VALUES = (
-    b"null", b"true", b"5", b"-1", b"1.5", b"1e999", b"NaN", b"9" * 300, b'""', b'"a"', b'"\\ud83d"',
-    b"[]", b"[[]]", b"[null]", b"{}", b'{"a":1}', b'[{"a":{}}]',
+    b"null", b"true", b"5", b"-1", b"1.5", b"1e999", b"NaN", b"9" * 300, b'""', b'"a"',
+    b'"\\ud83d"', b'"a\\r\\n\\u001b[31m"', b"[]", b"[[]]", b"[null]", b"{}", b'{"a":1}',
+    b'[{"a":{}}]',
 )
+
+
+# What goes wrong before and after the question: its step, and how often that step is asked for.
+
+
+def _steps(step: str, only: str, *rows: tuple[Any, ...]) -> list[tuple[str, str, Fault]]:
+    return [(step, only, Fault(f"{step}: {name}", *cells, **more)) for name, *cells, more in (
+        row if isinstance(row[-1], dict) else (*row, {}) for row in rows)]
+
+
+def _issuing(**members: Any) -> Answer:
+    """Return the answer with a token in which some members are others; None: left out."""
+
+    def answer(peer: Any) -> None:
+        event = {"access_token": "a-token-of-the-issuer", "expires_at": 10**13, **members}
+        event = {name: value for name, value in event.items() if value is not ...}
+        peer.reply(200, json.dumps(event).encode())
+
+    return answer
+
+
+def _document(content: bytes, **how: Any) -> Answer:
+    return does(begin(kind="application/json", framing="close", **how), body(content), end)
+
+
+EARLIER = [
+    *_steps(
+        "token", "gigachat",
+        ("closed without a byte", fin, e.APIConnectionError, YES),
+        ("reset without a byte", reset, e.APIConnectionError, YES),
+        ("a stall", stall, e.APITimeoutError, YES,
+         {"timeout": SHORT, "phase": "first", "within": 1.4}),
+        ("a stall, and total is over", stall, e.APITimeoutError, NO,
+         {"timeout": TOTAL, "phase": "total", "within": 0.3}),
+        ("a document that drips", does(begin(), for_ever(body(b" "), 0.02)), e.APITimeoutError, NO,
+         {"timeout": TOTAL, "phase": "total", "within": 0.3}),
+        ("400", status(400, b'{"code":7,"message":"scope"}'), e.BadRequestError),
+        ("401", status(401, b'{"code":6,"message":"key"}'), e.AuthenticationError),
+        ("403", status(403), e.PermissionDeniedError),
+        ("429", status(429), e.RateLimitError, YES, {"within": 0.8}),
+        ("500", status(500), e.ServerError, YES, {"within": 0.8}),
+        ("307 to another host", status(307, b"", "Location: {other}/"), e.RedirectError),
+        ("cut by length", does(begin(framing="99"), body(b"{"), fin), INTERRUPTED, YES,
+         {"within": 0.8}),
+        ("no document", _document(b""), e.ProtocolError),
+        ("half a document", _document(b'{"access_token":"a'), e.ProtocolError),
+        ("a page", _document(b"<html>"), e.ProtocolError),
+        ("a list", _document(b"[]"), e.ProtocolError),
+        ("100,000 levels", _document(b"[" * 100_000), e.ProtocolError),
+        ("no UTF-8", _document(b'{"access_token":"\xff"}'), e.ProtocolError),
+        ("never ends", does(begin(framing="close"), for_ever(body(b" " * 2**14))),
+         e.ProtocolError, NO, {"limits": SMALL}),
+        *(
+            (f"the token is {value!r}", _issuing(access_token=value), e.ProtocolError)
+  XX
+        ),
+    ),
+    *_steps(
+        "visit", "aichatonline",
+        ("closed without a byte", fin, e.APIConnectionError, YES),
+        ("a stall", stall, e.APITimeoutError, YES,
+         {"timeout": SHORT, "phase": "first", "within": 0.6}),
+        ("403", status(403, b"<html>", kind="text/html"), e.PermissionDeniedError),
+        ("503", status(503), e.ServerError, YES),
+        ("302 to another host", status(302, b"", "Location: {other}/"), e.RedirectError),
+        ("a failure that passes", _document(b'{"code":500,"msg":"so"}'), e.ProviderError, YES),
+        ("a failure that stays", _document(b'{"code":403,"msg":"so"}'), e.ProviderError),
+        ("no document", _document(b""), e.ProtocolError),
+        *(
+            (f"the id is {value.decode()}", _document(b'{"data":' + value + b"}"), e.ProtocolError)
+            for value in (b"null", b'""', b'" "', b"5", b"[]", b"{}", b'"a\\r\\nb: c"',
+                          b'"\\u043a"')
+        ),
+    ),
+    *_steps(
+        "settings", "h2o",
+        ("closed without a byte", fin, e.APIConnectionError, YES),
+        ("a stall", stall, e.APITimeoutError, NO,
+         {"timeout": SHORT, "phase": "first", "within": 0.2}),
+        ("403", status(403, b"Invalid referer", kind="text/plain"), e.PermissionDeniedError),
+        ("500", status(500), e.ServerError, YES),
+        ("303, as for browsers", status(303, b"", "Location: {other}/"), OK, NO, FULL),
+    ),
+    *_steps(
+        "create", "h2o",
+        ("reset without a byte", reset, e.APIConnectionError, YES),
+        ("a stall", stall, e.APITimeoutError, NO,
+         {"timeout": SHORT, "phase": "first", "within": 0.2}),
+        ("307 to another host", status(307, b"", "Location: {other}/"), e.RedirectError),
+        ("429", status(429), e.RateLimitError, YES),
+        *(
+            (f"the id is {value.decode()}", _document(b'{"conversationId":' + value + b"}"),
+             e.ProtocolError)
+            for value in (b"null", b"5", b'""', b'"../settings"', b'"a/b"', b'"a?b"', b'"a b"',
+                          b'"a\\r\\nb"', b'"%2e%2e"', b'".."', b"{}")
+        ),
+    ),
+    *_steps(
+        # A clean-up that fails is tried once more if that may help, and spoils nothing.
+        "delete", "h2o",
+        ("closed without a byte", fin, OK, 3, FULL),  # one more: the connection was a kept one
+        ("reset without a byte", reset, OK, 3, FULL),
+        ("a stall", stall, OK, NO, FULL, {"within": 2.0}),
+        ("a drip", does(begin(), for_ever(body(b"x"), 0.02)), OK, NO, FULL, {"within": 2.0}),
+        ("404", status(404), OK, NO, FULL),
+        ("500", status(500), OK, 2, FULL),
+        ("307 to another host", status(307, b"", "Location: {other}/"), OK, NO, FULL),
+        ("never ends", does(begin(), for_ever(body(b"x" * 2**14))), OK, NO, FULL,
+         {"limits": SMALL}),
+    ),
+]
+
+# GigaChat's answer in one piece: ``client.chat(..., stream=False)``.
+
+WHOLE = [
+    Fault("a document", _document(document()), OK, NEVER, FULL),
+    Fault("a document with line ends", _document(document().replace(b'",', b'",\r\n')), OK, NEVER,
+          FULL),
+    Fault("a document that drips", does(begin(kind="application/json"),
+                                        *[body(bytes([b])) for b in document()], end), OK),
+    Fault("events", does(begin(), every_piece, mark, end), OK, NEVER, FULL),
+    Fault("a gzip document", _document(document(), encoding="gzip", wbits=31), OK, NEVER, FULL),
+    Fault("nothing", _document(b""), INTERRUPTED, YES),
+    Fault("half a document", _document(document()[:-20]), INTERRUPTED, YES),
+    Fault("a document too short for its length",
+          does(begin(kind="application/json", framing="999"), body(document()), fin),
+          INTERRUPTED, YES),
+    Fault("a reset document", does(begin(kind="application/json"), body(document()), reset),
+          INTERRUPTED, YES),
+    Fault("a document that stalls",
+          does(begin(kind="application/json"), body(document()[:-20]), stall),
+          e.APITimeoutError, NO, timeout=SILENT, phase="read", within=0.2),
+    Fault("two documents", _document(document() * 2), e.ProtocolError),
+    Fault("a failure", _document(b'{"status":400,"message":"so"}'), e.ProviderError),
+    Fault("a failure that passes", _document(b'{"status":500,"message":"so"}'), e.ProviderError,
+          YES),
+    Fault("a document too long", does(begin(kind="application/json"), for_ever(body(b" " * 2**14))),
+          e.ProtocolError, NO, limits=SMALL),
+    Fault("a bomb", does(begin(kind="application/json", framing="close", encoding="gzip"),
+                         raw(bomb(2**26)), fin), e.ProtocolError, NO, limits=SMALL),
+    Fault("100,000 levels", _document(b"[" * 100_000 + b"]" * 100_000), e.ProtocolError),
+    Fault("no UTF-8", _document(b'{"a":"\xff"}'), e.ProtocolError),
+]
+
+# TLS: what is wrong with the certificate or the handshake; what of it comes; connections made.
+
+UNTRUSTED = [
+    ("expired", e.APIConnectionError, NO),
+    ("for another host", e.APIConnectionError, NO),
+    ("of an unknown authority", e.APIConnectionError, NO),
+]
+HANDSHAKES = [
+    Fault("closed", fin, e.APIConnectionError, YES),
+    Fault("reset", reset, e.APIConnectionError, YES),
+    Fault("stalled", stall, e.APITimeoutError, YES, timeout={"connect": 0.2}, phase="connect",
+          within=0.6),
+    Fault("stalled, and total is over", stall, e.APITimeoutError, NO, timeout=TOTAL, phase="total",
+          within=0.3),
+    Fault("dripping", for_ever(dripping(b"\x16\x03\x03\x40\x00" + b"\x02" * 50)),
+          e.APITimeoutError, YES, timeout={"connect": 0.2}, phase="connect", within=0.6),
+]
+
+# Retry-After: its header lines, and the seconds that are waited; GIVES_UP: no second attempt.
+
+GIVES_UP = "gives up"
+RETRY_AFTER = [
+    (["Retry-After: 7"], 7.0),
+    (["retry-after: 0.5"], 0.5),
+    (["Retry-After: 0"], 0.0),
+    (["Retry-After: 60"], 60.0),
+    (["Retry-After: 61"], GIVES_UP),
+    (["Retry-After: 99999999999"], GIVES_UP),
+    (["Retry-After: -1"], 0.0),
+    (["Retry-After: nan"], 0.0),
+    (["Retry-After: inf"], 0.0),
+    (["Retry-After: " + "9" * 400], 0.0),
+    (["Retry-After: soon"], 0.0),
+    (["Retry-After:"], 0.0),
+    (["Retry-After: 7, 8"], 0.0),
+    (["Date: Tue, 01 Jan 2030 00:00:00 GMT", "Retry-After: Tue, 01 Jan 2030 00:00:05 GMT"], 5.0),
+    (["Date: Tue, 01 Jan 2030 00:00:00 GMT", "Retry-After: Tue, 01 Jan 2030 00:05:00 GMT"],
+     GIVES_UP),
+    (["Date: Tue, 01 Jan 2030 00:00:05 GMT", "Retry-After: Tue, 01 Jan 2030 00:00:00 GMT"], 0.0),
+    (["Retry-After: Wed, 21 Oct 2015 07:28:00 GMT"], 0.0),
+    (["Retry-After: Fri, 31 Dec 9999 23:59:59 GMT"], GIVES_UP),
+    (["Retry-After: Fri, 99 Dec 99999 23:59:59 GMT"], 0.0),
+]
+
+# What a token's end may be; whether the token serves a second call.
+
+EXPIRIES = [
+    (..., True), (None, True), ("soon", True), ([], True), ({}, True), (True, True),
+    (float("nan"), True), (float("inf"), True), (10**400, True),
+    (4102444800, True), (4102444800000, True), ("4102444800000", True), (4102444800.5, True),
+    (0, False), (-1, False), (1500000000, False), (1500000000000, False), ("1500000000", False),
+]

@@ -221,7 +221,8 @@ class Peer:
         """Send a head."""
         lines = [f"HTTP/1.1 {status} {'Reason' if reason is None else reason}", *headers, "", ""]
         self._framing = "close"
-        self.send("\r\n".join(lines).encode("latin-1"))
+        head = "\r\n".join(lines).replace("{other}", self.server.other)
+        self.send(head.encode("latin-1"))
 
     def begin(
         self,
@@ -277,7 +278,9 @@ class Peer:
         elif self._framing == "close":
             self.fin()
 
-    def reply(self, status: int, body: bytes, *headers: str, kind: str = "application/json") -> None:
+    def reply(
+        self, status: int, body: bytes, *headers: str, kind: str = "application/json"
+    ) -> None:
         """Send a whole answer; the connection stays open if the server keeps it."""
         lines = [f"Content-Type: {kind}", f"Content-Length: {len(body)}", *headers]
         if not self.server.keeps and self.asked.step != "chat":
@@ -375,6 +378,7 @@ class Hostile:
 
     Attributes:
         url: Where it is.
+        other: The address of a second server, which a head may name as ``{other}``.
         answers: What is answered, by step; a step that is missing is answered properly.
         keeps: Whether the answers before the question leave their connections open.
         greeting: What is done to a connection before its first request is read.
@@ -390,6 +394,7 @@ class Hostile:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port = self._listener.getsockname()[1]
         self.url = f"{'https' if context else 'http'}://127.0.0.1:{self.port}"
+        self.other = ""
         self._context = context
         self._changed = threading.Condition()
         self._peers: set[Peer] = set()
@@ -587,7 +592,7 @@ PROPER: dict[str, Answer] = {
     "create": _create,
     "stop": lambda peer: peer.reply(200, b""),
     "delete": _delete,
-    "visit": lambda peer: peer.reply(200, b'{"code":200,"data":"6dbd3acc4ffdf261b24b0541d1602cff"}'),
+    "visit": lambda peer: peer.reply(200, b'{"code":200,"data":"6dbd3acc4ffdf261b24b0541d1602c"}'),
     "unknown": lambda peer: peer.reply(404, b'{"message":"Not found"}'),
 }
 
@@ -641,7 +646,9 @@ def texts(*pieces: str) -> Answer:
     return answer
 
 
-def status(code: int, content: bytes = b"", *headers: str, kind: str = "application/json") -> Answer:
+def status(
+    code: int, content: bytes = b"", *headers: str, kind: str = "application/json"
+) -> Answer:
     """Send a whole answer."""
     return lambda peer: peer.reply(code, content, *headers, kind=kind)
 

@@ -30,7 +30,9 @@ def targets(*models):
 
 
 def client_of(server, **options):
-    return Client(gigachat(server), **{"max_retries": 0, "proxy": "", **options})
+    return Client(
+        "gigachat", providers=[gigachat(server)], **{"max_retries": 0, "proxy": "", **options}
+    )
 
 
 def stalls_after(*texts, begun=None):
@@ -68,6 +70,10 @@ class Child:
     def line(self):
         """Wait for the next line."""
         return self._process.stdout.readline().rstrip("\n")
+
+    def say(self, line):
+        self._process.stdin.write(line)
+        self._process.stdin.flush()
 
     def interrupt(self):
         """Press Ctrl-C; return how many seconds it takes to end, and what it printed."""

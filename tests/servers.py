@@ -10,10 +10,11 @@ import struct
 import threading
 
 from attrs import field, frozen
+from requests.structures import CaseInsensitiveDict
+
 from chatsdk.providers.gigachat import GigaChat
 from chatsdk.transport import Response
 from chatsdk.wire import Limits
-from requests.structures import CaseInsensitiveDict
 
 PATIENCE = 20  # s after which a server gives up waiting for a test
 
@@ -177,7 +178,8 @@ class Server:
         if callable(answer):
             answer = answer(Peer(sock, request, self._stopped)) or b""
         sock.sendall(answer)
-        return b"\r\nconnection: close\r\n" not in answer.partition(b"\r\n\r\n")[0].lower() + b"\r\n"
+        lines = answer.partition(b"\r\n\r\n")[0].lower().split(b"\r\n")
+        return b"connection: close" not in lines
 
 
 class _Reader:

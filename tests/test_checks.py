@@ -6,9 +6,10 @@ from collections import UserDict
 import math
 from types import MappingProxyType
 
+import pytest
+
 from chatsdk.checks import check_text, messages_from, option, PARAMETERS
 from chatsdk.messages import Message, ToolCall
-import pytest
 
 USER = Message("user", "Hi")
 TOOL = {"type": "function", "function": {"name": "now", "parameters": {}}}
@@ -119,7 +120,7 @@ def test_no_messages_are_a_value_error(given):
         ({"role": "assistant", "tool_calls": [{"function": {}}]}, TypeError, "OpenAI's shape"),
         ({"role": "assistant", "tool_calls": 5}, TypeError, "tool_calls"),
         (
-            {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]},
+            {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {1: 2}}}]},
             TypeError,
             "arguments",
         ),

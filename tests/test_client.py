@@ -13,6 +13,10 @@ import threading
 import traceback
 
 from attrs import frozen
+import pytest
+import responses
+from servers import answer, chunk, document, DONE, frame, gigachat, head, said
+
 import chatsdk
 from chatsdk import Client, Limits, MemoryTokenStore, Message, Reply, RetryPolicy, Timeout, Token
 from chatsdk.errors import (
@@ -35,9 +39,6 @@ from chatsdk.providers.aura import Aura
 from chatsdk.providers.flowgpt import FlowGpt
 from chatsdk.providers.gigachat import GigaChat
 from chatsdk.providers.h2o import H2o
-import pytest
-import responses
-from servers import answer, chunk, document, DONE, frame, gigachat, head, said
 
 URL = "https://chat.example"
 

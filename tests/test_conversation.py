@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+from servers import answer, chunk, frame, gigachat, head, said
+
 from chatsdk import Client, Message
 from chatsdk.errors import ServerError, StreamInterruptedError
 from chatsdk.messages import ToolCall
-import pytest
-from servers import answer, chunk, frame, gigachat, head, said
 
 
 @pytest.fixture
@@ -91,8 +92,8 @@ def test_parameters_hold_for_each_turn_and_can_be_changed_for_one(asks):
     talk.chat("two", temperature=0.7)
     talk.chat("three")
 
-    asked = [(request.json["temperature"], request.json["max_tokens"]) for request in server.requests]
-    assert asked == [(0.5, 9), (0.7, 9), (0.5, 9)]
+    bodies = [request.json for request in server.requests]
+    assert [(body["temperature"], body["max_tokens"]) for body in bodies] == [(0.5, 9), (0.7, 9), (0.5, 9)]
 
 
 def test_a_turn_may_be_several_messages(asks):

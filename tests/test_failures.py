@@ -6,6 +6,13 @@ import errno
 import http.client
 import ssl
 
+import pytest
+import requests
+from requests.structures import CaseInsensitiveDict
+import responses
+from servers import answer, gigachat
+import urllib3
+
 from chatsdk import Client, Timeout
 from chatsdk.deadlines import Watch
 from chatsdk.errors import (
@@ -23,12 +30,6 @@ from chatsdk.errors import (
 )
 from chatsdk.failures import connection_error, reason_in, seconds_to_wait
 from chatsdk.wire import Limits, Request
-import pytest
-import requests
-from requests.structures import CaseInsensitiveDict
-import responses
-from servers import answer, gigachat
-import urllib3
 
 URL = "https://chat.example"
 POST = Request(method="POST", url=URL)

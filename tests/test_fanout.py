@@ -158,7 +158,8 @@ def test_a_queued_call_has_its_whole_time(serve):
 
 
 def test_timeout_bounds_the_whole_and_keeps_the_partial_text(serve):
-    server = serve(by_model(a=said("in time"), b=stalls_after("half")))
+    begun = threading.Event()
+    server = serve(by_model(a=gives_when(begun, "in time"), b=stalls_after("half", begun=begun)))
     with client_of(server) as client:
         began = time.monotonic()
         answers = client.fan_out("Hi", targets("a", "b"), timeout=0.3)
@@ -173,7 +174,8 @@ def test_timeout_bounds_the_whole_and_keeps_the_partial_text(serve):
 
 
 def test_timeout_holds_while_the_caller_is_busy(serve):
-    server = serve(by_model(a=stalls_after("half"), b=said("quick")))
+    begun = threading.Event()
+    server = serve(by_model(a=stalls_after("half", begun=begun), b=gives_when(begun, "quick")))
     with client_of(server) as client:
         answers = iter(client.fan_out("Hi", targets("a", "b"), timeout=0.2))
         next(answers)
@@ -241,13 +243,13 @@ def close(answers):
 @pytest.mark.parametrize("leave", [leave_the_loop, fail_in_the_loop, leave_the_block, close])
 def test_leaving_ends_every_call(serve, leave):
     begun = threading.Event()
-    server = serve(by_model(a=said("ok"), b=stalls_after("half", begun=begun)))
+    server = serve(by_model(a=gives_when(begun, "ok"), b=stalls_after("half", begun=begun)))
     with client_of(server) as client:
         answers = client.fan_out("Hi", targets("a", "b"))
         assert begun.wait(PATIENCE)
         leave(answers)
 
-        assert leave is close or server.settled(1)
+        assert leave is close or server.settled(1)  # the other one is kept for the next call
         error = answers.errors["gigachat:b"]
         assert isinstance(error, CancelledError)
     assert server.settled()

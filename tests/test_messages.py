@@ -6,6 +6,8 @@ import copy
 import pickle
 
 from attrs.exceptions import FrozenInstanceError
+import pytest
+
 from chatsdk.messages import (
     Delta,
     Message,
@@ -17,7 +19,6 @@ from chatsdk.messages import (
     ToolCallPart,
     Usage,
 )
-import pytest
 
 CALL = ToolCall("7", "now", {"zone": "UTC"}, '{"zone": "UTC"}')
 VALUES = [

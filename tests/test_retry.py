@@ -7,6 +7,9 @@ import math
 import socket
 import time
 
+import pytest
+from servers import answer, chunk, DONE, frame, gigachat, head, said
+
 from chatsdk import Client, RetryPolicy, Timeout
 from chatsdk.errors import (
     APIConnectionError,
@@ -21,8 +24,6 @@ from chatsdk.errors import (
     StreamInterruptedError,
 )
 from chatsdk.retry import Budget
-import pytest
-from servers import answer, chunk, DONE, frame, gigachat, head, said
 
 
 class Asked:
@@ -204,7 +205,7 @@ def test_retry_after_as_a_date_counts_from_now_without_one(serve):
 
 @pytest.mark.parametrize(
     "asks",
-    ["nan", "inf", "-1", "-inf", "soon", "", "Fri, 31 Dec 1999 23:59:50 GMT", "99 Foo 99999", "1e999"],
+    ["nan", "inf", "-1", "-inf", "soon", "", "Fri, 31 Dec 1999 23:59:50 GMT", "99 Foo 9", "1e999"],
 )
 def test_retry_after_that_makes_no_sense_or_is_past_changes_nothing(serve, asks):
     asked = Asked(serve(status(503, Retry_After=asks), said("Hi")))

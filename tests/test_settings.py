@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from attrs import frozen
+import pytest
+
 from chatsdk.errors import ConfigurationError
 from chatsdk.settings import check_headers, check_secret, secret, setting, url
-import pytest
 
 
 @frozen(kw_only=True)

@@ -6,12 +6,13 @@ import gc
 import threading
 import weakref
 
+import pytest
+from servers import chunk, DONE, frame, gigachat, head, said
+
 from chatsdk import Client
 from chatsdk.errors import CancelledError, ChatError, ProviderError, StreamInterruptedError
 from chatsdk.messages import Delta, Message, Reply, ToolCall, ToolCallPart, Usage
 from chatsdk.streams import Stream
-import pytest
-from servers import chunk, DONE, frame, gigachat, head, said
 
 
 class Call:
@@ -76,7 +77,9 @@ def test_a_stream_can_be_read_once():
 
 
 def test_steps_without_text_are_passed_over_by_who_reads_text():
-    assert list(stream(None, Delta(reasoning="hm"), "a", None, Delta(finish_reason="stop"))) == ["a"]
+    steps = [None, Delta(reasoning="hm"), "a", None, Delta(finish_reason="stop")]
+
+    assert list(stream(*steps)) == ["a"]
 
 
 def test_deltas_are_given_as_they_are():
@@ -401,6 +404,36 @@ def test_the_end_that_comes_while_another_thread_closes_is_no_whole_reply():
     assert not ended
 
 
+def test_a_reader_that_meets_a_closer_is_cancelled():
+    closing, go = threading.Event(), threading.Event()
+
+    def steps():
+        try:
+            yield None
+            yield Delta("a")
+            yield Delta("b")
+        finally:
+            closing.set()
+            assert go.wait(20)  # as a clean-up at the service does
+
+    ended = []
+    answer = Stream(Call(), steps(), closed=lambda: ended.append("closed")).open()
+    assert next(answer) == "a"
+    thread = threading.Thread(target=answer.close)
+    thread.start()
+    assert closing.wait(20)
+
+    try:
+        with pytest.raises(CancelledError) as caught:
+            next(answer)
+    finally:
+        go.set()
+        thread.join(20)
+
+    assert caught.value.partial.text == "a"
+    assert ended == ["closed"]
+
+
 def test_an_aborted_stream_ends_its_clean_up_too():
     call = Call()
     answer = stream("a", call=call)
@@ -556,13 +589,14 @@ def test_a_stream_that_is_left_early_leaves_no_connection(serve, leave):
 
 
 def test_ctrl_c_in_a_read_keeps_the_text(serve, monkeypatch):
+    def interrupted(watch):
+        raise KeyboardInterrupt
+
     server = serve(head() + chunk(frame("one")) + chunk(frame("two")))
     with Client(gigachat(server)) as client:
         answer = client.stream("Hi")
         assert next(answer) == "one"
-        monkeypatch.setattr(
-            "chatsdk.sockets.Watch.remaining", lambda watch: (_ for _ in ()).throw(KeyboardInterrupt)
-        )
+        monkeypatch.setattr("chatsdk.sockets.Watch.remaining", interrupted)
         with pytest.raises(KeyboardInterrupt) as caught:
             list(answer)
 

@@ -8,6 +8,12 @@ import shutil
 import socket
 import threading
 
+import pytest
+import requests
+from requests.exceptions import InvalidSchema
+from servers import answer, chunk, document, frame, gigachat, head, said
+import trustme
+
 from chatsdk import __version__, Client, Limits, MemoryTokenStore, RetryPolicy, Timeout
 from chatsdk.errors import (
     APIConnectionError,
@@ -23,11 +29,6 @@ from chatsdk.providers.aura import Aura
 from chatsdk.providers.flowgpt import FlowGpt
 from chatsdk.providers.gigachat import GigaChat
 from chatsdk.providers.h2o import H2o
-import pytest
-import requests
-from requests.exceptions import InvalidSchema
-from servers import answer, chunk, document, frame, gigachat, head, said
-import trustme
 
 LINE = '{"event": "text", "data": "Hi"}\n'
 

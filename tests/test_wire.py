@@ -8,10 +8,11 @@ import json
 import sys
 import zlib
 
-from chatsdk.errors import ChatError, ProtocolError, StreamInterruptedError
-from chatsdk.wire import BOM, DEPTH, inflate, Limits, Lines, ndjson, parse, sse, Tail, text, whole
 import pytest
 from servers import body
+
+from chatsdk.errors import ChatError, ProtocolError, StreamInterruptedError
+from chatsdk.wire import BOM, DEPTH, inflate, Limits, Lines, ndjson, parse, sse, Tail, text, whole
 
 
 def cut(data):

@@ -168,7 +168,10 @@ def signature(
     """Return a signature that people can read, or none for what they do not call."""
     if what == "class" and issubclass(thing, MADE_BY_OTHERS):
         return "", ""
-    return shown and (re.sub(r"<[^<>]*>|\bNOTHING\b", "...", shown), returned)
+    if not shown:
+        return None
+    public = re.sub(r", _\w+: [^,()]+", "", shown)
+    return re.sub(r"<[^<>]*>|\bNOTHING\b", "...", public), returned
 
 
 # A service's fields stand in its table; the others no caller makes.
