@@ -7,7 +7,10 @@ ARGS =
 CODE = chatsdk tests docs setup.py
 VERSIONS := $(shell sed -n 's/.* Python :: \(3\.[0-9][0-9]*\)$$/\1/p' setup.cfg)
 
-.PHONY: help install fmt lint types test cover docs check dist clean demo matrix lowest suite
+SECONDS_TO_FUZZ = 60
+
+.PHONY: help install fmt lint types test cover docs check dist clean demo matrix lowest suite \
+	fuzz audit
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -77,6 +80,16 @@ BOUNDS = import configparser; config = configparser.ConfigParser(); config.read(
 
 suite: $(VENV)/.test
 	@$(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(VENV)/.fuzz ## fuzz the decoders by coverage; SECONDS_TO_FUZZ=60
+	@mkdir -p build/corpus
+	@$(BIN)/python tests/fuzz/decoders.py -max_total_time=$(SECONDS_TO_FUZZ) build/corpus \
+	    tests/fuzz/corpus
+
+audit: $(VENV)/.audit ## known vulnerabilities of what the package needs
+	@mkdir -p build
+	@$(PYTHON) -c '$(BOUNDS)' | sed 's/==.*//' > build/base.txt
+	@$(BIN)/pip-audit --progress-spinner=off --requirement build/base.txt
 
 dist: $(VENV)/.check ## a wheel and a source archive, into dist
 	$(BIN)/python -m build

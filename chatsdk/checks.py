@@ -10,6 +10,7 @@ import attrs
 
 from chatsdk.errors import unknown
 from chatsdk.messages import Message, tool_call, ToolCall
+from chatsdk.tools import tool_schema
 
 MOST = 2**63 - 1  # of any number: what is beyond, no service can mean
 ROLES = ("system", "user", "assistant", "tool")
@@ -143,12 +144,17 @@ def _stop(value: Any) -> tuple[str, ...]:
 def _tools(value: Any) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(value, (list, tuple)):
         raise TypeError(f"tools must be a list, not {type(value).__name__}")
-    for n, item in enumerate(value):
-        function = item.get("function") if isinstance(item, Mapping) else None
-        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            raise TypeError(f"tools[{n}] must be a dict in OpenAI's shape: type, function, name")
-        _json("tools", item)
-    return tuple(value)
+    return tuple(_tool(item, f"tools[{n}]") for n, item in enumerate(value))
+
+
+def _tool(item: Any, where: str) -> Mapping[str, Any]:
+    if callable(item):
+        return tool_schema(item)
+    function = item.get("function") if isinstance(item, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise TypeError(f"{where} must be a function or a dict in OpenAI's shape: type, function")
+    _json(where, item)
+    return item  # type: ignore[no-any-return]  # a Mapping, as was just seen
 
 
 def _text(name: str, value: Any) -> str:

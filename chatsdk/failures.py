@@ -104,7 +104,8 @@ def _timeout(
     causes: list[BaseException], watch: Watch, request: Request, name: str
 ) -> APITimeoutError:
     phase = watch.expired()
-    if not watch.in_charge and any(isinstance(cause, READ_TIMEOUTS) for cause in causes):
+    read_timed_out = any(isinstance(cause, READ_TIMEOUTS) for cause in causes)
+    if phase == "connect" and read_timed_out and not watch.in_charge:
         phase = "first"  # a connection that is none of ours keeps to no watch
     wait = {
         "connect": f"no connection to {name}",

@@ -87,12 +87,12 @@ class FanOut:
 
     @property
     def replies(self) -> dict[Any, Reply]:
-        """Each good reply by target: those so far inside a loop over this, else all."""
+        """The good replies by target; inside a loop over this those so far, else all."""
         return {answer.target: answer.reply for answer in self._known() if answer.reply}
 
     @property
     def errors(self) -> dict[Any, Exception]:
-        """Each error by target: those so far inside a loop over this, else all."""
+        """The errors by target; inside a loop over this those so far, else all."""
         return {answer.target: answer.error for answer in self._known() if answer.error}
 
     def close(self) -> None:

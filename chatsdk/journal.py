@@ -28,6 +28,7 @@ from chatsdk.messages import Answer, Message, Reply, tool_call, Usage
 
 APPLICATION = 0x63686A6C  # "chjl"
 VERSION = 1
+HEAD = b"SQLite format 3\0"
 PATIENCE = 30.0  # s to wait for another process that is writing
 LEASE = 60.0  # s without a sign of life after which a run counts as dead, where it cannot be seen
 TABLES = """
@@ -100,6 +101,7 @@ class Journal:
         if not os.path.exists(self._path):
             raise JournalError(f"there is no journal at {self._path!r}")
         with _translated(self._path):
+            _check_head(self._path)
             uri = Path(self._path).absolute().as_uri() + "?mode=ro"
             with closing(sqlite3.connect(uri, uri=True, timeout=PATIENCE)) as connection:
                 if not _is_ours(connection, self._path):
@@ -275,10 +277,18 @@ def _translated(path: str) -> Iterator[None]:
         raise JournalError(f"the journal {path!r} cannot be used: {error}") from error
 
 
+def _check_head(path: str) -> None:
+    """Refuse a file that is no database; SQLite takes a very short one for an empty database."""
+    with open(path, "rb") as file:
+        if file.read(len(HEAD)) not in (b"", HEAD):
+            raise JournalError(f"{path!r} is no journal, and no database")
+
+
 def _connected(path: str) -> sqlite3.Connection:
     """Return a connection to a journal, made if there is none."""
     with suppress(FileExistsError):  # questions and answers are nobody else's business
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    _check_head(path)
     connection = sqlite3.connect(
         path, timeout=PATIENCE, isolation_level=None, check_same_thread=False
     )

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import deque, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from importlib import import_module
 import json
 import logging
 from operator import length_hint
 import pickle
 from queue import Empty, SimpleQueue
+import threading
 from typing import Any, Protocol, Union
 
 import attrs
@@ -223,11 +224,10 @@ def _check_pickles(name: str, value: Any) -> None:
         ) from error
 
 
-@lru_cache(maxsize=8)
-def _unpacked(packed: bytes) -> tuple[Any, Any, dict[str, Any]]:
-    """Return the client of this process, so that its calls share connections and tokens."""
-    found: tuple[Any, Any, dict[str, Any]] = pickle.loads(packed)
-    return found
+# Of each process that works for an executor: so its calls share connections and tokens.
+unpacked: OrderedDict[bytes, tuple[Any, Any, dict[str, Any]]] = OrderedDict()
+_unpacking = threading.Lock()
+KEPT = 8  # clients, those of the latest maps
 
 
 def ask_packed(packed: bytes, messages: tuple[Message, ...], index: int) -> Outcome:
@@ -238,6 +238,16 @@ def ask_packed(packed: bytes, messages: tuple[Message, ...], index: int) -> Outc
         return reply
     except Exception as error:
         return bare(error)
+
+
+def _unpacked(packed: bytes) -> tuple[Any, Any, dict[str, Any]]:
+    with _unpacking:
+        if packed not in unpacked:
+            unpacked[packed] = pickle.loads(packed)
+            while len(unpacked) > KEPT:
+                unpacked.popitem(last=False)
+        unpacked.move_to_end(packed)
+        return unpacked[packed]
 
 
 class Bar(Protocol):

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import json
 from typing import Any
 
-from chatsdk import errors as e
 from hostile import (
     Answer,
     beat,
@@ -22,8 +21,8 @@ from hostile import (
     chat,
     COOKIE,
     DIALECTS,
-    does,
     document,
+    does,
     dripping,
     end,
     every_piece,
@@ -45,6 +44,8 @@ from hostile import (
     status,
     texts,
 )
+
+from chatsdk import errors as e
 
 # Cells
 
@@ -703,7 +704,8 @@ EARLIER = [
          e.ProtocolError, NO, {"limits": SMALL}),
         *(
             (f"the token is {value!r}", _issuing(access_token=value), e.ProtocolError)
-  XX
+            for value in (..., None, "", " ", 5, True, [], {}, "a b", "a\r\nb: c", "a\0",
+                          "\u043a", "\ud83d")
         ),
     ),
     *_steps(

@@ -57,9 +57,9 @@ def ends(*texts):
 class Child:
     """A Python program of its own, whose lines of output can be waited for."""
 
-    def __init__(self, program, *arguments):
+    def __init__(self, program, *arguments, warnings="error"):
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", program, *map(str, arguments)],
+            [sys.executable, "-W", warnings, "-c", program, *map(str, arguments)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

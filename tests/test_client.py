@@ -619,7 +619,8 @@ def test_a_client_may_be_shared_by_many_threads(serve):
     def echo(peer):
         (turn,) = peer.request.json["messages"]
         assert "Cookie" not in peer.request.headers
-        return said(turn["content"][:3], turn["content"][3:], Set_Cookie=f"who={peer.request.connection}")
+        text, cookie = turn["content"], f"who={peer.request.connection}"
+        return said(text[:3], text[3:], Set_Cookie=cookie)
 
     server = serve(echo)
     barrier = threading.Barrier(64)

@@ -93,7 +93,8 @@ def test_parameters_hold_for_each_turn_and_can_be_changed_for_one(asks):
     talk.chat("three")
 
     bodies = [request.json for request in server.requests]
-    assert [(body["temperature"], body["max_tokens"]) for body in bodies] == [(0.5, 9), (0.7, 9), (0.5, 9)]
+    told = [(body["temperature"], body["max_tokens"]) for body in bodies]
+    assert told == [(0.5, 9), (0.7, 9), (0.5, 9)]
 
 
 def test_a_turn_may_be_several_messages(asks):

@@ -15,16 +15,6 @@ import time
 import traceback
 import zlib
 
-from chatsdk import Client, Limits, MemoryTokenStore, RetryPolicy, Timeout
-from chatsdk.errors import (
-    APIConnectionError,
-    APIStatusError,
-    APITimeoutError,
-    AuthenticationError,
-    ChatError,
-    ProtocolError,
-    StreamInterruptedError,
-)
 from faults import (
     EARLIER,
     EXPIRIES,
@@ -67,6 +57,17 @@ from hostile import (
 )
 import pytest
 import trustme
+
+from chatsdk import Client, Limits, MemoryTokenStore, RetryPolicy, Timeout
+from chatsdk.errors import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    ChatError,
+    ProtocolError,
+    StreamInterruptedError,
+)
 
 SLACK = 1.5  # s: 0.5 that are allowed, and what a loaded machine takes
 SECRETS = (KEY, COOKIE, PROMPT, TOKEN)

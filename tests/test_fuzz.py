@@ -7,7 +7,7 @@ import json
 import os
 import zlib
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 import pytest
 from servers import body
@@ -26,6 +26,7 @@ QUICK = settings(
     max_examples=150, deadline=None, database=None, derandomize=bool(os.environ.get("CI"))
 )
 LIMITS = Limits(frame_bytes=2000, reply_bytes=5000)
+GZIP = b"\x1f\x8b"  # what begins so is refused, not read as text
 QUERY = Query(messages=(Message("user", "Hi"),))
 PROVIDERS = [GigaChat(access_token="a"), H2o(), FlowGpt(), AiChatOnline(), Aura()]
 
@@ -72,6 +73,7 @@ lines = st.builds(
     ends,
 )
 bodies = st.one_of(st.binary(max_size=60), st.lists(lines, max_size=6).map(b"".join))
+kinds = st.sampled_from(["text/event-stream", "application/json", None])
 cuts = st.lists(st.integers(0, 400), max_size=6)
 
 
@@ -107,6 +109,7 @@ def test_frames_do_not_depend_on_cuts(framing, data, places):
 @given(data=bodies, places=cuts)
 @QUICK
 def test_text_does_not_depend_on_cuts(data, places):
+    assume(not data.startswith(GZIP))
     assert "".join(text(body(*pieces(data, places)))) == "".join(text(body(data)))
     assert "".join(text(body(data))) == data.decode("utf-8-sig", "replace")
 
@@ -157,10 +160,12 @@ class Call:
 
 
 @pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.name)
-@given(data=bodies, places=cuts, kind=st.sampled_from(["text/event-stream", "application/json", None]))
+@given(data=bodies, places=cuts, kind=kinds)
 @QUICK
 def test_any_bytes_are_deltas_or_an_error_of_ours(provider, data, places, kind):
     headers = {"Content_Type": kind} if kind else {}
+
+    assume(not data.startswith(GZIP))
 
     def deltas(chunks):
         found = []

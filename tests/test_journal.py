@@ -75,7 +75,7 @@ def test_failures_are_recorded_and_asked_again_only_if_wanted(serve, path):
         healed = list(client.map(["a", "b", "c"], journal=path, retry_errors=True))
         assert texts(healed) == ["<a>", "<b>", "<c>"]
         assert sorted(map(prompt, server.requests[3:])) == ["b", "c"]
-        assert texts(Journal(path)) == ["<a>", "<b>", "<c>"]
+        assert sorted(texts(Journal(path))) == ["<a>", "<b>", "<c>"]
 
 
 def test_an_answer_is_durable_before_it_is_yielded(serve, path):
@@ -252,7 +252,7 @@ def test_kill_9_loses_nothing_that_was_yielded_and_its_claims_end_at_once(serve,
     hold.set()
 
     assert seen == [f"<{n}>" for n in range(20)]
-    assert texts(Journal(path))[:20] == seen or sorted(texts(Journal(path))) >= sorted(seen)
+    assert set(seen) <= set(texts(Journal(path)))
     before = len(server.requests)
     with client_of(server) as client:
         began = time.monotonic()
@@ -605,9 +605,6 @@ def test_nothing_in_a_journal_is_code(path):
 
 
 def test_messages_with_tools_can_be_recorded(serve, path):
-    from chatsdk import providers
-
-    assert providers.TABLE
     messages = [
         Message("user", "weather?"),
         Message("assistant", "", tool_calls=(CALL,), state={"functions_state_id": "s"}),

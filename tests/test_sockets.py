@@ -9,7 +9,6 @@ import threading
 import pytest
 import requests
 from servers import answer
-import urllib3
 
 from chatsdk import Timeout
 from chatsdk.deadlines import Watch
@@ -87,21 +86,6 @@ def test_the_pools_of_a_proxy_are_ours_too_and_made_once(adapter):
     assert manager.pool_classes_by_scheme is adapter.poolmanager.pool_classes_by_scheme
     assert "Proxy-Authorization" in manager.proxy_headers
     adapter.close()
-
-
-def test_a_socks_proxy_keeps_the_pools_of_its_own_kind(adapter, monkeypatch):
-    made = []
-
-    def manager(proxy, **options):
-        made.append(urllib3.PoolManager())
-        return made[0]
-
-    monkeypatch.setattr("requests.adapters.SOCKSProxyManager", manager)
-
-    assert adapter.proxy_manager_for("socks5://proxy.example").pool_classes_by_scheme is not (
-        adapter.poolmanager.pool_classes_by_scheme
-    )
-    assert len(made) == 1
 
 
 def test_a_proxy_that_speaks_tls_is_checked_against_the_common_roots(adapter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 import os
 import re
 import shutil
@@ -256,6 +257,94 @@ def test_a_socks_proxy_needs_an_extra(monkeypatch, scheme):
     assert "chatsdk[socks]" in str(error)
 
 
+class Socks:
+    """A SOCKS5 proxy without names and passwords, for one connection after the other.
+
+    Attributes:
+        wanted: Where the connections wanted to go.
+    """
+
+    def __init__(self, silent=False):
+        self.wanted = []
+        self._silent = silent
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return f"socks5h://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __exit__(self, *details):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+    def _accept(self):
+        with suppress(OSError):
+            while True:
+                sock, _ = self._listener.accept()
+                with sock:
+                    sock.settimeout(20)
+                    if self._silent:
+                        sock.recv(65536)
+                        while sock.recv(65536):
+                            pass
+                        continue
+                    self._serve(sock)
+
+    def _serve(self, sock):
+        sock.recv(2 + sock.recv(2)[1])
+        sock.sendall(b"\x05\x00")
+        length = sock.recv(5)[4]
+        host = sock.recv(length)
+        port = int.from_bytes(sock.recv(2), "big")
+        self.wanted.append((host.decode(), port))
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as other:
+            sock.sendall(b"\x05\x00\x00\x01" + bytes(6))
+            back = threading.Thread(target=_pump, args=(other, sock), daemon=True)
+            back.start()
+            _pump(sock, other)
+            back.join(20)
+
+
+def test_a_socks_proxy_carries_plain_requests(serve):
+    server, proxy = serve(said("Hi")), Socks()
+    with proxy as url, Client(gigachat(f"http://chat.example:{server.port}"), proxy=url) as client:
+        assert client.chat("Hi").text == "Hi"
+        assert client.chat("Hi").text == "Hi"
+
+    assert proxy.wanted == [("chat.example", server.port)]
+    assert server.connections == 1
+
+
+def test_a_socks_proxy_carries_tls(secure, ca_file):
+    server, proxy = secure(said("Hi")), Socks()
+    with proxy as url:
+        assert ask(f"https://localhost:{server.port}", proxy=url, verify=ca_file) == "Hi"
+
+    assert proxy.wanted == [("localhost", server.port)]
+
+
+def test_a_call_through_a_socks_proxy_keeps_to_its_timeouts(serve):
+    server = f"http://localhost:{serve(lambda peer: peer.gone()).port}"
+    with Socks() as url:
+        error = fails(APITimeoutError, server, proxy=url, timeout=Timeout(first=0.1))
+    assert error.phase == "first"
+
+    with Socks(silent=True) as url:
+        error = fails(APITimeoutError, server, proxy=url, timeout=Timeout(connect=0.1))
+    assert error.phase == "connect" and error.retryable
+
+
+def test_a_socks_proxy_that_cannot_be_reached_is_no_connection():
+    proxy = f"socks5://user:passw0rd@127.0.0.1:{closed_port()}"
+
+    error = fails(APIConnectionError, "http://127.0.0.1:9", proxy=proxy)
+
+    assert error.retryable and "passw0rd" not in f"{error} {error.__cause__!r}"
+
+
 def tunnel(peer):
     """Answer CONNECT with a connection to where it wants to go."""
     assert peer.request.method == "CONNECT"
@@ -408,8 +497,8 @@ def test_checking_can_be_switched_off_for_one_client_and_is_warned_of_once(secur
             with pytest.raises(APIConnectionError):
                 other.chat("Hi")
 
-    warned = [record.levelname for record in caplog.records if "verify=False" in record.getMessage()]
-    assert warned == ["WARNING"]
+    (record,) = [record for record in caplog.records if "verify=False" in record.getMessage()]
+    assert record.levelname == "WARNING"
 
 
 def test_a_ca_file_that_is_none_is_a_configuration_error(tmp_path):
@@ -563,7 +652,8 @@ def test_a_kept_connection_that_dies_is_not_replaced_without_retries(serve):
 
 def test_the_connection_that_replaces_a_dead_one_is_not_replaced_again(serve, caplog):
     slept = []
-    server = serve(said("Hi"), lambda peer: peer.hang_up(), lambda peer: peer.hang_up(), said("again"))
+    dead = [lambda peer: peer.hang_up()] * 2
+    server = serve(said("Hi"), *dead, said("again"))
     with Client(gigachat(server), max_retries=RetryPolicy(1, sleep=slept.append)) as client:
         client.chat("Hi")
         assert client.chat("Hi").text == "again"
@@ -627,15 +717,16 @@ def test_what_follows_an_early_hint_is_never_the_next_answer(serve):
         peer.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
         return b""
 
-    def late(peer):
-        peer.send(said("wrong"))
+    def again(peer):
+        if peer.request.connection == 1:
+            peer.send(said("wrong"))
         return said("right")
 
-    server = serve(early, late)
+    server = serve(early)
     with Client(gigachat(server), max_retries=0, timeout=5) as client:
         with pytest.raises((APIStatusError, APITimeoutError)):
             client.chat("Hi", timeout=Timeout(total=2))
-        server.answers[:] = [lambda peer: late(peer) if peer.request.connection == 1 else said("right")]
+        server.answers[:] = [again]
         assert client.chat("Hi").text == "right"
 
 
@@ -758,7 +849,8 @@ def test_a_name_without_an_address_is_no_connection(monkeypatch):
 
 def test_no_query_is_logged(serve, caplog):
     caplog.set_level("DEBUG", logger="chatsdk")
-    server = serve(document({"code": 200, "data": "visitor"}), answer(b'{"data": {"message": "Hi"}}\n'))
+    visitor = document({"code": 200, "data": "visitor"})
+    server = serve(visitor, answer('{"data": {"message": "Hi"}}\n'))
     with Client("aichatonline", base_url=server.url) as client:
         assert client.chat("Hi").text == "Hi"
 

@@ -58,7 +58,8 @@ def calls_of(work):
 # Lines
 
 LINES = "один\r\n\n две \rthree\u2028\u0085\x0b\x0c\x1c.\n\r\nlast".encode()
-CUT = [line.encode() for line in ("один", "", " две ", "three\u2028\u0085\x0b\x0c\x1c.", "", "last")]
+TEXTS = ("один", "", " две ", "three\u2028\u0085\x0b\x0c\x1c.", "", "last")
+CUT = [line.encode() for line in TEXTS]
 
 
 @pytest.mark.parametrize("chunks", cut(LINES))

@@ -1,0 +1,95 @@
+"""A function as a tool: its schema."""
+
+from enum import Enum
+from typing import Any, Literal, Optional, Union
+
+import pytest
+
+from chatsdk import Client
+from chatsdk.simulator import Simulator
+from chatsdk.tools import tool_schema
+
+
+class Unit(Enum):
+    C = "celsius"
+    F = "fahrenheit"
+
+
+def weather(city: str, days: int = 1, unit: Unit = Unit.C) -> str:
+    """Tell the weather.
+
+    Longer explanations are for people.
+    """
+    return f"{city} {days} {unit}"
+
+
+def test_a_function_is_described_by_its_hints_and_the_first_paragraph_of_its_docstring():
+    assert tool_schema(weather) == {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "Tell the weather.",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "city": {"type": "string"},
+                    "days": {"type": "integer"},
+                    "unit": {"enum": ["celsius", "fahrenheit"]},
+                },
+                "required": ["city"],
+            },
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    "hint, schema",
+    [
+        (float, {"type": "number"}),
+        (bool, {"type": "boolean"}),
+        (list, {"type": "array"}),
+        (list[int], {"type": "array", "items": {"type": "integer"}}),
+        (dict, {"type": "object"}),
+        (dict[str, float], {"type": "object", "additionalProperties": {"type": "number"}}),
+        (Literal["a", 1], {"enum": ["a", 1]}),
+        (Optional[str], {"anyOf": [{"type": "string"}, {"type": "null"}]}),
+        (Union[int, str], {"anyOf": [{"type": "integer"}, {"type": "string"}]}),
+        (int | None, {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
+        (Any, {}),
+    ],
+)
+def test_each_kind_of_hint_has_its_schema(hint, schema):
+    def function(value):
+        return value
+
+    function.__annotations__["value"] = hint
+
+    assert tool_schema(function)["function"]["parameters"]["properties"] == {"value": schema}
+    assert "description" not in tool_schema(function)["function"]
+
+
+def test_a_function_that_no_schema_describes_is_refused_with_the_parameter():
+    def bare(value):
+        return value
+
+    def many(*values: int):
+        return values
+
+    def odd(value: bytes):
+        return value
+
+    for function, says in ((bare, "no type hint"), (many, "any number"), (odd, "no JSON schema")):
+        with pytest.raises(TypeError, match=says):
+            tool_schema(function)
+
+
+def test_functions_reach_the_service_as_tools():
+    with Simulator() as simulator:
+        with Client("gigachat", api_key="any", proxy="", **simulator.fields("gigachat")) as client:
+            reply = client.chat("Weather in Kazan?", tools=[weather], tool_choice="auto")
+
+        sent = simulator.requests[-1].json["functions"]
+
+    assert sent == [tool_schema(weather)["function"]]
+    assert [call.name for call in reply.tool_calls] == ["weather"]
+    assert reply.finish_reason == "tool_calls"
