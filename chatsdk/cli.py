@@ -11,6 +11,7 @@ import threading
 import attrs
 
 from chatsdk import providers
+from chatsdk.batch import add_commands
 from chatsdk.demo import demo, table
 from chatsdk.errors import ChatError
 from chatsdk.simulator import SCENARIOS, Simulator
@@ -36,6 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="chatsdk", description="requests, for chat")
     parser.add_argument("--version", action="version", version=f"chatsdk {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    add_commands(commands)
 
     command = commands.add_parser(
         "demo", help="hold one conversation with five services at once, on this machine"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Executor
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -221,7 +221,7 @@ class Client:
         executor: Executor | None = None,
         rate: Rate | None = None,
         **params: Any,
-    ) -> Iterator[Answer]:
+    ) -> Generator[Answer, None, None]:
         """Ask many questions; return an iterator of an `Answer` to each, errors kept in them.
 
         Args:

@@ -14,6 +14,7 @@ from attrs import evolve, field, frozen
 
 from chatsdk.errors import ConfigurationError
 
+SHELTER = 0.3  # s that a cancelled call waits for an answer which its clean-up needs
 LONGEST = 1e9  # s; what is beyond, no clock of a system can hold
 
 
@@ -70,6 +71,7 @@ class Watch:
         fresh: Whether the next request must go out on a new connection.
         answered: Whether a byte of the answer's head has come.
         cut: Whether the connection ended within the head.
+        sheltered: Whether the answer that is waited for now is needed for the clean-up.
         in_charge: Whether it has had a socket; a phase is known only then.
     """
 
@@ -81,6 +83,7 @@ class Watch:
         self.phase = "connect"
         self.cancelled = False
         self.silent = 0.0
+        self.sheltered = False
         self.reused = self.fresh = self.answered = self.cut = self.in_charge = False
         self._limit: float | None = timeout.connect
         self._since = self.started
@@ -161,8 +164,13 @@ class Watch:
     def cancel(self) -> None:
         """End every wait of this call, now and later, from any thread."""
         self.cancelled = True
-        self.hang_up()
         self._over.set()
+        if not self.sheltered:
+            self.hang_up()
+            return
+        last = threading.Timer(SHELTER, self.hang_up)
+        last.daemon = True
+        last.start()
 
     def hang_up(self) -> None:
         """Shut the socket that this watch is in charge of: it will serve nobody any more."""

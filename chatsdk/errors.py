@@ -254,6 +254,12 @@ def status_error(status: int) -> type[APIStatusError]:
     return STATUS_ERRORS.get(status, APIStatusError)
 
 
+def quoted(said: object, most: int = EXCERPT) -> str:
+    """Return a server's words as one short printable line, fit for a message."""
+    text = str(said)[:most]
+    return " ".join("".join(mark if mark.isprintable() else " " for mark in text).split())
+
+
 def unknown(kind: type[AnyError], what: str, name: object, known: list[str]) -> AnyError:
     """Return an error that names what is unknown, lists what exists and suggests the nearest."""
     near = difflib.get_close_matches(str(name), known, n=1)

@@ -64,7 +64,7 @@ class Exchange:
         self._cookies = RequestsCookieJar()
         self._at_the_end: list[Request] = []
         self._cleaner: Exchange | None = None
-        self._hurry = False
+        self._hurry = self._cleans_up = False
 
     def open(self, request: Request) -> Response:
         """Send a request and wait until it is accepted.
@@ -96,12 +96,14 @@ class Exchange:
 
     def fetch(self, request: Request) -> bytes:
         """Send a request of this call and return the whole body of its answer."""
-        response = self.open(request)
+        self.watch.sheltered = request.sheltered
         try:
-            return response.content_within(self._limits.frame_bytes)
+            return self.open(request).content_within(self._limits.frame_bytes)
         finally:
-            response.close()
-            self._response = None
+            self.watch.sheltered = False
+            response, self._response = self._response, None
+            if response is not None:
+                response.close()
 
     def finish(self) -> None:
         """Close the answer and send what is to be sent at the end, however the attempt ended."""
@@ -122,6 +124,8 @@ class Exchange:
 
     def cancel(self, *, hurry: bool = False) -> None:
         """End this call from another thread; in a hurry its clean-up is short as well."""
+        if self._cleans_up:
+            return  # `Transport.close` waits for it: only `abort` ends it
         self._hurry = self._hurry or hurry
         self.watch.cancel()
         cleaner = self._cleaner
@@ -132,7 +136,7 @@ class Exchange:
         """End this call and its clean-up from another thread."""
         self.watch.cancel()
         if self._cleaner is not None:
-            self._cleaner.cancel()
+            self._cleaner.abort()
 
     def spend(self, error: ChatError) -> bool:
         """Pay for one more attempt at the host of the last request; if that fails, note it."""
@@ -159,6 +163,7 @@ class Exchange:
         timeout = Timeout(connect=budget, first=budget, read=budget, total=budget)
         cleaner = Exchange(self._transport, timeout, self._limits)
         cleaner.provider, cleaner._cookies = self.provider, self._cookies
+        cleaner._cleans_up = True
         self._cleaner = cleaner
         try:
             for request in requests_left:

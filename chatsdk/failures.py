@@ -21,6 +21,7 @@ from chatsdk.errors import (
     CancelledError,
     ChatError,
     ConfigurationError,
+    quoted,
     RedirectError,
     status_error,
     StreamInterruptedError,
@@ -63,7 +64,7 @@ def connection_error(
         )
     if any(_is_timeout(cause) for cause in causes):
         return _timeout(causes, watch, request, name)
-    what = f"{type(causes[-1]).__name__}: {_line(str(causes[-1]))}"
+    what = f"{type(causes[-1]).__name__}: {quoted(causes[-1])}"
     if watch.phase == "connect":
         return _unconnected(causes, what, name)
     if watch.phase == "first":
@@ -179,12 +180,12 @@ def _sentence(
 
 def _target(response: requests.Response) -> str:
     location = response.headers.get("Location") or "nowhere"
-    return _line(location.partition("?")[0])
+    return quoted(location.partition("?")[0])
 
 
 def _reasons(response: requests.Response, text: str, standard: str) -> list[str]:
     """Return what the server said of the cause: in its body, and in the reason phrase (Aura)."""
-    said = [_line(reason_in(text)), _line(str(response.reason or ""))]
+    said = [quoted(reason_in(text), DETAIL), quoted(response.reason or "", DETAIL)]
     return [reason for reason in dict.fromkeys(said) if reason and reason != standard]
 
 
@@ -202,12 +203,6 @@ def reason_in(text: str) -> str:
         if isinstance(found, str) and found.strip():
             return found
     return ""
-
-
-def _line(text: str) -> str:
-    """Return a server's words as one short printable line."""
-    printable = "".join(mark if mark.isprintable() else " " for mark in text[:DETAIL])
-    return " ".join(printable.split())
 
 
 def _is_quota(status: int, text: str) -> bool:

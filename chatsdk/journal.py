@@ -153,7 +153,7 @@ class Ledger:
         for item in items:
             item.id = item.id or self._id(item)
         wanted = {item.id: item for item in reversed(items)}  # of the same one the first
-        with _translated(self._path), self._writing():
+        with _translated(self._path), self._writing(durable=False):
             known = self._known(list(wanted))
             claimed = self._claimed([id for id in wanted if id not in known])
             mine: list[Item] = []
@@ -196,9 +196,15 @@ class Ledger:
         self._connection = None
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Hold the file for oneself; what is done inside is durable after it, or undone."""
+    def _writing(self, *, durable: bool = True) -> Iterator[None]:
+        """Hold the file for oneself; what is done inside is whole, or undone.
+
+        Args:
+            durable: Whether it must outlive a power cut; a claim needs to outlive nobody.
+        """
         connection = self._connection
+        # In WAL mode less than FULL would let a power cut take back what was yielded.
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -295,8 +301,6 @@ def _connected(path: str) -> sqlite3.Connection:
     try:
         if not _is_ours(connection, path):
             _set_up(connection, path)
-        # In WAL mode less than FULL would let a power cut take back what was yielded.
-        connection.execute("PRAGMA synchronous = FULL")
     except BaseException:
         connection.close()
         raise

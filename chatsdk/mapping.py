@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from functools import partial
@@ -417,7 +417,7 @@ class Map:
         self._closed = False
         self._failure: Exception | None = None
 
-    def answers(self) -> Iterator[Answer]:
+    def answers(self) -> Generator[Answer, None, None]:
         """Yield the answers."""
         try:
             if self._keeper is not None:

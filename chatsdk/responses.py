@@ -121,7 +121,7 @@ class Response(requests.Response):
                 chunk = read(size, decode_content=False)
             except Exception as error:  # also bare ones: OverflowError for a chunk size of 2**63
                 raise fail(error) from error
-            if watch.cancelled:
+            if watch.cancelled and not watch.sheltered:
                 raise CancelledError("the stream was closed by another thread")
             # http.client takes a negative chunk size, and all that follows for the chunk.
             left = getattr(getattr(self.raw, "_fp", None), "chunk_left", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 import io
 import threading
 import time
@@ -228,7 +229,8 @@ class Stream:
     def _end(self) -> None:
         if self._ended is None:
             self._ended = self._clock()
-            self._steps.close()
+            with suppress(ValueError):  # the thread that closes it is at it already
+                self._steps.close()
             if self._closed is not None:
                 self._closed()
 

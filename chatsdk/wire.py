@@ -66,6 +66,8 @@ class Request:
         grant: Traded for a token, which is sent as a bearer.
         accepts: Statuses that are a success.
         repeatable: Whether sending it twice does no harm.
+        sheltered: Whether its answer is needed for the clean-up: a call that is cancelled still
+            waits for it a moment.
         trust: A PEM text of roots to trust beside the common ones.
         verify: The provider's own CA file; a choice of the client comes first.
         advice: What to try, by status; ends the message of a status error.
@@ -82,6 +84,7 @@ class Request:
     grant: Grant | None = None
     accepts: Container[int] = (200, 201)
     repeatable: bool = False
+    sheltered: bool = False
     trust: str | None = field(default=None, repr=False)
     verify: str | None = None
     advice: Mapping[int, str] = field(factory=dict)

@@ -6,8 +6,9 @@ import json
 import os
 import sys
 
-from chatsdk import Client
 import distributed
+
+from chatsdk import Client
 
 
 def main():

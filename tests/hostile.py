@@ -12,7 +12,7 @@ properly unless ``answers`` says otherwise for that step: "token", "visit", "set
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, ExitStack, suppress
 from dataclasses import dataclass, field
 import json
 import re
@@ -23,6 +23,8 @@ import threading
 import time
 from typing import Any
 import zlib
+
+from chatsdk import Client, Limits, MemoryTokenStore, RetryPolicy, Timeout
 
 PIECES = ("При", "вет, ", "мир!")  # the answer; not ASCII, so that a cut can split a character
 FIRST = PIECES[0]
@@ -159,6 +161,22 @@ def fields(name: str, url: str) -> dict[str, Any]:
     if name == "gigachat":
         given.update(base_url=f"{url}/api/v1", auth_url=f"{url}/api/v2/oauth")
     return given
+
+
+PATIENT = {"connect": 20, "first": 20, "read": 20, "total": 40}  # s, where no wait is tested
+
+
+def client_of(url: str, name: str, **options: Any) -> Client:
+    """Return a client that asks a server, and only it; ``timeout`` and ``limits`` are dicts."""
+    timeout = Timeout(**{**PATIENT, **options.pop("timeout", {})})
+    limits = Limits(**options.pop("limits", {}))
+    common = {
+        "max_retries": RetryPolicy(max_retries=2, initial=0),
+        "token_store": MemoryTokenStore(),
+        "proxy": "",
+    }
+    settings = {**common, **fields(name, url), **options}
+    return Client(name, timeout=timeout, limits=limits, **settings)
 
 
 # The server
@@ -521,6 +539,20 @@ class Hostile:
                 self._peers.discard(peer)
                 self._threads.discard(threading.current_thread())
                 self._changed.notify_all()
+
+
+@contextmanager
+def unreachable() -> Iterator[str]:
+    """Give the address of a server that never gets round to accept a connection."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):  # more than wait in its queue: the next one waits for ever
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 @contextmanager

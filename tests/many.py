@@ -8,8 +8,9 @@ import subprocess
 import sys
 import time
 
-from chatsdk import Client
 from servers import chunk, DONE, frame, gigachat, head
+
+from chatsdk import Client
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 20  # s
@@ -67,6 +68,11 @@ class Child:
             text=True,
         )
 
+    @property
+    def status(self):
+        """Its exit status, None while it runs."""
+        return self._process.poll()
+
     def line(self):
         """Wait for the next line."""
         return self._process.stdout.readline().rstrip("\n")
@@ -78,6 +84,7 @@ class Child:
     def interrupt(self):
         """Press Ctrl-C; return how many seconds it takes to end, and what it printed."""
         began = time.monotonic()
+        assert self.status is None
         self._process.send_signal(signal.SIGINT)
         out, err = self._process.communicate(timeout=PATIENCE)
         return time.monotonic() - began, out, err

@@ -663,6 +663,11 @@ if not child:
     sys.stdout.flush()
     os._exit(0)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+child = os.fork()
+if not child:
+    client.close()
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 print(client.chat("parent"))
 client.close()
 """
@@ -729,6 +734,71 @@ def test_closing_a_client_from_another_thread_cancels_its_streams(serve):
     thread.join(20)
 
     assert caught.value.partial.text == "one"
+
+
+def test_closing_a_client_ends_a_call_that_another_thread_waits_for(serve):
+    asked = threading.Event()
+    errors = []
+
+    def hang(peer):
+        asked.set()
+        peer.gone()
+
+    server = serve(hang)
+    client = Client(gigachat(server))
+
+    def work():
+        try:
+            client.chat("Hi")
+        except ChatError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert asked.wait(20)
+    client.close()
+    thread.join(20)
+
+    assert [type(error) for error in errors] == [CancelledError]
+    assert server.settled(0) and len(server.requests) == 1
+
+
+def test_closing_a_client_does_not_wait_for_ever_for_its_clean_up(serve, monkeypatch):
+    monkeypatch.setattr("chatsdk.transport.LAST_WAIT", 0.05)
+    streaming, cleaning = threading.Event(), threading.Event()
+    errors = []
+
+    def play(peer):
+        path = peer.request.target
+        if peer.request.method == "DELETE" or path.endswith("stop-generating"):
+            cleaning.set()
+            peer.gone()
+        elif path == "/settings":
+            return answer(b"")
+        elif path == "/conversation":
+            return document({"conversationId": "c-1"})
+        else:
+            peer.send(head())
+            streaming.set()
+            peer.gone()
+
+    server = serve(play)
+    client = Client(H2o(base_url=server.url), max_retries=0)
+
+    def work():
+        try:
+            client.chat("Hi")
+        except ChatError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert streaming.wait(20)
+    client.close()
+    thread.join(20)
+
+    assert [type(error) for error in errors] == [CancelledError]
+    assert cleaning.is_set() and server.settled(0)
 
 
 def test_a_client_that_nobody_holds_leaves_no_connection(serve):

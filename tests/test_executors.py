@@ -7,10 +7,16 @@ import os
 import signal
 import threading
 
+from many import Child, client_of, PATIENCE
+import pytest
+from servers import answer, document, frame
+from test_map import by_prompt, echoes, prompt
+
 from chatsdk import (
     Client,
     ConfigurationError,
     Journal,
+    mapping,
     MemoryTokenStore,
     Rate,
     RetryPolicy,
@@ -18,12 +24,7 @@ from chatsdk import (
     StreamInterruptedError,
     WorkerLostError,
 )
-from chatsdk import mapping
 from chatsdk.simulator import Simulator
-from many import Child, client_of, PATIENCE
-import pytest
-from servers import answer, document, frame
-from test_map import by_prompt, echoes, prompt
 
 FAILS = document({"status": 500, "message": "no"}, "500 Internal Server Error")
 HALF = answer(frame("half"), Content_Type="text/event-stream")
@@ -206,7 +207,7 @@ def test_a_worker_process_that_dies_is_an_error_and_not_recorded(serve, tmp_path
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A Dask cluster in a process of its own, since it leaves threads behind."""
+    """Start a Dask cluster in a process of its own, since it leaves threads behind."""
     program = "import sys; sys.path[:0] = ['', 'tests']; import cluster; cluster.main()"
     child = Child(program, warnings="default")
     pids = json.loads(child.line())

@@ -9,6 +9,10 @@ import pickle
 import threading
 import time
 
+from many import by_model, Child, client_of, ends, PATIENCE, stalls_after, targets
+import pytest
+from servers import answer, chunk, document, frame, gigachat, head, said
+
 from chatsdk import (
     Answer,
     APITimeoutError,
@@ -22,9 +26,6 @@ from chatsdk import (
 from chatsdk.crew import Crew
 from chatsdk.fanout import AHEAD
 from chatsdk.simulator import Simulator
-from many import by_model, Child, client_of, ends, PATIENCE, stalls_after, targets
-import pytest
-from servers import answer, chunk, document, frame, gigachat, head, said
 
 FAILS = document({"status": 500, "message": "no"}, "500 Internal Server Error")
 
@@ -442,7 +443,7 @@ def test_bad_options(serve, options, error, words):
 def test_messages_and_targets_may_be_generators(serve):
     server = serve(said("ok"))
     with client_of(server) as client:
-        answers = client.fan_out((text for text in ["a", "b"]), (name for name in targets("x", "y")))
+        answers = client.fan_out(iter(["a", "b"]), iter(targets("x", "y")))
         assert len(answers.replies) == 2
     assert [len(request.json["messages"]) for request in server.requests] == [2, 2]
 

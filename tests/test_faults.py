@@ -37,7 +37,6 @@ from hostile import (
     DIALECTS,
     does,
     end,
-    fields,
     fin,
     first,
     FIRST,
@@ -58,7 +57,7 @@ from hostile import (
 import pytest
 import trustme
 
-from chatsdk import Client, Limits, MemoryTokenStore, RetryPolicy, Timeout
+from chatsdk import RetryPolicy
 from chatsdk.errors import (
     APIConnectionError,
     APIStatusError,
@@ -72,7 +71,6 @@ from chatsdk.errors import (
 SLACK = 1.5  # s: 0.5 that are allowed, and what a loaded machine takes
 SECRETS = (KEY, COOKIE, PROMPT, TOKEN)
 CLIENTS = []  # those of the running test
-PATIENT = {"connect": 10, "first": 10, "read": 10, "total": 20}
 
 
 @pytest.fixture(scope="module")
@@ -98,16 +96,8 @@ def other(servers):
     return servers[1]
 
 
-def client_of(server, name, *, timeout=None, limits=None, **options):
-    client = Client(
-        name,
-        timeout=Timeout(**{**PATIENT, **(timeout or {})}),
-        limits=Limits(**(limits or {})),
-        max_retries=options.pop("max_retries", RetryPolicy(max_retries=2, initial=0)),
-        token_store=MemoryTokenStore(),
-        proxy="",
-        **{**fields(name, server.url), **options},
-    )
+def client_of(server, name, **options):
+    client = hostile.client_of(server.url, name, **options)
     CLIENTS.append(client)
     return client
 
@@ -237,7 +227,8 @@ def test_a_fault_beside_the_question_ends_as_the_table_says(
     if step == "delete":
         assert "clean-up at h2o failed" in caplog.text
         server.conversations.clear()
-    check_next(server, client, name)
+    if step != "token":  # where an issuer that has failed is left alone for a while
+        check_next(server, client, name)
     assert server.settled()
     client.close()
     assert server.deserted()
@@ -347,7 +338,7 @@ def test_an_answer_broken_at_any_byte_gives_the_whole_frames_and_no_more(server,
     content = dialect.body()
     client = client_of(server, name, max_retries=0)
     framing = {"length": "99999", "reset": "99999"}.get(cut, cut)
-    step = 3 if len(content) > 200 else 1
+    step = 5 if len(content) > 200 else 1
     for length in range(0, len(content) + 1, step):
         received = content[:length]
         # A last line without its end is a line where the body ends well.
@@ -492,7 +483,7 @@ def test_without_retries_nothing_is_sent_twice(server, name):
 def test_a_question_that_timed_out_is_sent_again_if_that_is_asked_for(server, name, answer):
     server.answers["chat"] = in_turn(answer, chat)
     policy = RetryPolicy(1, initial=0, retry_timeouts=True)
-    client = client_of(server, name, max_retries=policy, timeout={"first": 0.3, "read": 0.3})
+    client = client_of(server, name, max_retries=policy, timeout={"first": 0.2, "read": 0.2})
 
     assert client.chat(PROMPT).text == FULL
 
@@ -781,7 +772,9 @@ def test_a_handshake_that_fails_ends_as_the_table_says(tls, ca_file, name, fault
     server = tls["good"]
     server.forget()
     server.greeting = lambda peer: (fault.answer(peer), peer.stall())
-    with client_of(server, name, verify=ca_file, timeout=fault.timeout) as client:
+    # A token of the user's own: no issuer whose failures are waited for.
+    own = {"access_token": TOKEN, "api_key": None} if name == "gigachat" else {}
+    with client_of(server, name, verify=ca_file, timeout=fault.timeout, **own) as client:
         began = time.monotonic()
         _, error = ask(client, "chat")
         took = time.monotonic() - began
@@ -811,7 +804,7 @@ def test_faults_behind_tls_are_those_without_it(tls, ca_file, name, fault):
     server.forget()
     answer, wanted = TLS_FAULTS[fault]
     server.answers["chat"] = answer
-    timeout = {"total": 0.5} if wanted is APITimeoutError else {}
+    timeout = {"total": 0.3} if wanted is APITimeoutError else {}
     with client_of(server, name, verify=ca_file, timeout=timeout) as client:
         text, error = ask(client, "stream")
         if wanted is None:

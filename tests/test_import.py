@@ -26,8 +26,8 @@ EXTRAS = {
 
 
 def loaded(statement):
-    """Return the modules that a fresh interpreter has after a statement."""
-    program = f"import sys\n{statement}\nprint(*sys.modules)"
+    """Return the modules that a statement loads into a fresh interpreter."""
+    program = f"import sys\nold = {{*sys.modules}}\n{statement}\nprint(*({{*sys.modules}} - old))"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         capture_output=True, text=True, check=True, timeout=60, cwd=ROOT.parent,

@@ -9,11 +9,15 @@ import sqlite3
 import threading
 import time
 
+from many import Child, client_of, PATIENCE
+import pytest
+from requests.structures import CaseInsensitiveDict
+from servers import answer, document, frame, said
+from test_map import by_prompt, echoes, prompt
+
+from chatsdk import APITimeoutError, ChatError, Client, Journal
+from chatsdk import journal as module
 from chatsdk import (
-    APITimeoutError,
-    ChatError,
-    Client,
-    Journal,
     JournalError,
     Message,
     ProtocolError,
@@ -24,15 +28,9 @@ from chatsdk import (
     ToolCall,
     Usage,
 )
-from chatsdk import journal as module
 from chatsdk.inputs import Item, item_from
 from chatsdk.journal import Ledger
 from chatsdk.simulator import Simulator
-from many import Child, client_of, PATIENCE
-import pytest
-from requests.structures import CaseInsensitiveDict
-from servers import answer, document, frame, said
-from test_map import by_prompt, echoes, prompt
 
 FAILS = document({"status": 500, "message": "no"}, "500 Internal Server Error")
 HALF = answer(frame("half"), Content_Type="text/event-stream")
@@ -91,7 +89,8 @@ def test_commits_reach_the_disk(path):
     ledger.enter()
     try:
         mode = ledger._connection.execute("PRAGMA journal_mode").fetchone()
-        synchronous = ledger._connection.execute("PRAGMA synchronous").fetchone()
+        with ledger._writing():
+            synchronous = ledger._connection.execute("PRAGMA synchronous").fetchone()
     finally:
         ledger.leave()
     assert (mode, synchronous) == (("wal",), (2,))

@@ -6,6 +6,10 @@ import sys
 import threading
 import time
 
+from many import Child, client_of, ends, PATIENCE
+import pytest
+from servers import answer, chunk, document, frame, head, said
+
 from chatsdk import (
     CancelledError,
     Client,
@@ -20,9 +24,6 @@ from chatsdk import (
 from chatsdk.messages import Reply, Usage
 from chatsdk.pace import Pace
 from chatsdk.simulator import Simulator
-from many import Child, client_of, ends, PATIENCE
-import pytest
-from servers import answer, chunk, document, frame, head, said
 
 FAILS = document({"status": 500, "message": "no"}, "500 Internal Server Error")
 
@@ -387,7 +388,8 @@ def test_a_rate_holds_for_all_workers(serve):
     server = serve(echoes)
     with client_of(server) as client:
         began = time.monotonic()
-        answers = client.map(map(str, range(11)), max_workers=8, rate=Rate(requests_per_minute=1500))
+        rate = Rate(requests_per_minute=1500)
+        answers = client.map(map(str, range(11)), rate=rate)
         assert len(list(answers)) == 11
         assert 0.4 <= time.monotonic() - began < 2
 

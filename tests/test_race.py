@@ -4,6 +4,11 @@ import pickle
 import threading
 import time
 
+from many import by_model, Child, client_of, ends, PATIENCE, stalls_after, targets
+import pytest
+from servers import answer, chunk, document, frame, head, said
+from test_fanout import all_stalled, services
+
 from chatsdk import (
     AllFailedError,
     APITimeoutError,
@@ -15,10 +20,6 @@ from chatsdk import (
     Timeout,
 )
 from chatsdk.simulator import Simulator
-from many import by_model, Child, client_of, ends, PATIENCE, stalls_after, targets
-import pytest
-from servers import answer, chunk, document, frame, head, said
-from test_fanout import all_stalled, services
 
 FAILS = document({"status": 500, "message": "no"}, "500 Internal Server Error")
 HALF = answer(frame("half"), Content_Type="text/event-stream")

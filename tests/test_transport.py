@@ -20,6 +20,7 @@ from chatsdk.errors import (
     APIConnectionError,
     APIStatusError,
     APITimeoutError,
+    AuthenticationError,
     CancelledError,
     ConfigurationError,
     ProtocolError,
@@ -875,6 +876,98 @@ def test_a_grant_is_asked_for_by_the_same_way(serve, ca_file, secure):
 
     assert len(proxy.requests) == 2
     assert os.path.basename(ca_file) == "ca.pem"
+
+
+def granted(server, auth, **options):
+    """Return a client that needs a token."""
+    provider = GigaChat(api_key="a-key-of-its-own", base_url=server.url, auth_url=auth.url)
+    return Client(provider, **{"token_store": MemoryTokenStore(), "max_retries": 0, **options})
+
+
+TOKEN = document({"access_token": "one-token", "expires_at": 4e12})
+
+
+def test_a_call_may_be_over_before_its_token_is_here(serve):
+    auth, server = serve(lambda peer: peer.gone()), serve(said("Hi"))
+    with granted(server, auth) as client, pytest.raises(APITimeoutError) as caught:
+        client.chat("Hi", timeout=Timeout(total=0.1))
+
+    assert caught.value.phase == "total" and caught.value.provider == "gigachat"
+    assert server.requests == []
+
+
+def test_who_waits_for_a_token_that_another_asks_for_keeps_to_its_own_time(serve):
+    asked, go = threading.Event(), threading.Event()
+
+    def slow(peer):
+        asked.set()
+        peer.wait(go)
+        return TOKEN
+
+    auth, server = serve(slow), serve(said("Hi"))
+    with granted(server, auth) as client:
+        found = []
+        thread = threading.Thread(target=lambda: found.append(client.chat("Hi").text))
+        thread.start()
+        assert asked.wait(20)
+        with pytest.raises(APITimeoutError, match="no token for gigachat in time") as caught:
+            client.chat("Hi", timeout=Timeout(total=0.1))
+        go.set()
+        thread.join(20)
+
+    assert caught.value.phase == "total"
+    assert found == ["Hi"] and len(auth.requests) == 1
+
+
+def test_a_call_that_gives_up_on_its_token_does_not_fail_those_who_wait_for_it(serve):
+    asked = threading.Event()
+
+    def hang(peer):
+        asked.set()
+        peer.gone()
+
+    auth, server = serve(hang, TOKEN), serve(said("Hi"))
+    errors = []
+    with granted(server, auth) as client:
+        def leave():
+            try:
+                client.chat("Hi", timeout=Timeout(total=0.3))
+            except APITimeoutError as error:
+                errors.append(error.phase)
+
+        thread = threading.Thread(target=leave)
+        thread.start()
+        assert asked.wait(20)
+        assert client.chat("Hi").text == "Hi"
+        thread.join(20)
+
+    assert errors == ["total"] and len(auth.requests) == 2
+
+
+def test_an_issuer_that_gives_the_refused_token_again_is_told(serve):
+    auth, server = serve(TOKEN), serve(answer(b"", "401 No"))
+    with granted(server, auth) as client, pytest.raises(AuthenticationError) as caught:
+        client.chat("Hi")
+
+    assert caught.value.status_code == 401 and "one-token" not in str(caught.value)
+    assert len(server.requests) == 1
+
+
+def test_an_issuer_that_does_not_answer_in_time_is_asked_again(serve):
+    auth, server = serve(lambda peer: peer.gone(), TOKEN), serve(said("Hi"))
+    policy = RetryPolicy(1, sleep=lambda seconds: None)
+    with granted(server, auth, max_retries=policy, timeout=Timeout(first=0.1)) as client:
+        assert client.chat("Hi").text == "Hi"
+
+    assert len(auth.requests) == 2 and len(server.requests) == 1
+
+
+def test_a_refused_key_is_told_with_the_issuers_words(serve):
+    auth = serve(document({"code": 6, "message": "credentials doesn't match db data"}, "401 No"))
+    with granted(serve(said("Hi")), auth) as client, pytest.raises(AuthenticationError) as caught:
+        client.chat("Hi")
+
+    assert "credentials doesn't match db data" in str(caught.value)
 
 
 def test_a_signature_is_fresh_for_each_attempt(serve):

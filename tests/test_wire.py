@@ -540,6 +540,19 @@ def test_bytes_that_are_not_packed_as_they_say_are_a_protocol_error(encoding):
     assert isinstance(caught.value.__cause__, zlib.error)
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_what_stands_before_the_damage_is_not_lost(encoding):
+    packed = PACKED[encoding]
+    damaged = packed[:-1] + bytes([packed[-1] ^ 1])  # in its check sum
+
+    for chunks in cut(damaged):
+        pieces = []
+        with pytest.raises(ProtocolError):
+            for piece in inflate([chunk for chunk in chunks if chunk], encoding):
+                pieces.append(piece)
+        assert b"".join(pieces) == PLAIN
+
+
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "x" * 1000])
 def test_an_unknown_encoding_is_a_protocol_error_that_names_it(encoding):
     with pytest.raises(ProtocolError, match="unknown content encoding") as caught:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from attrs import frozen
 
-from chatsdk.errors import ProviderError, UnsupportedError
+from chatsdk.errors import ProviderError, quoted, UnsupportedError
 from chatsdk.messages import Delta, Query
 from chatsdk.providers.base import Fetch, flatten, member, merged, Provider
 from chatsdk.settings import setting, url
@@ -116,7 +116,7 @@ def _check_code(event: Any) -> None:
     if code not in (200, "200", None):
         reason = event.get("msg") or event.get("message") or "no reason given"
         raise ProviderError(
-            f"aichatonline failed inside its answer: {str(reason)[:200]} (code {str(code)[:20]})",
+            f"aichatonline failed inside its answer: {quoted(reason)} (code {quoted(code)})",
             retryable=code in (429, 500, 502, 503, 504),
         )
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from attrs import frozen
 
-from chatsdk.errors import ProviderError
+from chatsdk.errors import ProviderError, quoted
 from chatsdk.messages import Delta, Query
 from chatsdk.providers.base import Fetch, merged, Provider, system_text
 from chatsdk.settings import setting, url
@@ -160,6 +160,6 @@ def _text(event: Mapping[str, Any]) -> Delta | None:
 
 def _failure(reason: Any, status: Any) -> ProviderError:
     return ProviderError(
-        f"flowgpt failed inside its answer: {str(reason or 'no reason given')[:200]}",
+        f"flowgpt failed inside its answer: {quoted(reason or 'no reason given')}",
         retryable=status in (429, 500, 502, 503, 504),
     )

@@ -18,7 +18,13 @@ import attrs
 from attrs import field, frozen
 from attrs.validators import ge, in_
 
-from chatsdk.errors import MissingCredentialsError, ProtocolError, ProviderError, UnsupportedError
+from chatsdk.errors import (
+    MissingCredentialsError,
+    ProtocolError,
+    ProviderError,
+    quoted,
+    UnsupportedError,
+)
 from chatsdk.messages import Delta, Message, Model, Query, ToolCallPart, Usage
 from chatsdk.providers.base import (
     count,
@@ -394,6 +400,6 @@ def _failure(event: Mapping[str, Any]) -> Exception:
     status = count(event, "status") or count(event, "error")
     text = event.get("message") or event.get("error") or "no reason given"
     return ProviderError(
-        f"gigachat failed inside its answer: {str(text)[:200]}",
+        f"gigachat failed inside its answer: {quoted(text)}",
         retryable=status in (429, 500, 502, 503, 504),
     )

@@ -18,7 +18,7 @@ import attrs
 from attrs import field, frozen
 from attrs.validators import instance_of
 
-from chatsdk.errors import ProtocolError, ProviderError
+from chatsdk.errors import ProtocolError, ProviderError, quoted
 from chatsdk.messages import Delta, Query, Usage
 from chatsdk.providers.base import count, Fetch, flatten, member, merged, Provider
 from chatsdk.settings import setting, url
@@ -82,7 +82,7 @@ class H2o(Provider):
         """Accept the terms, open a conversation, and return the request for an answer in it."""
         fetch(self._request("POST", "/settings", query, form=self.terms(query), accepts=REDIRECTED))
         model = {"model": self.model_of(query)}
-        opened = fetch(self._request("POST", "/conversation", query, json=model))
+        opened = fetch(self._request("POST", "/conversation", query, json=model, sheltered=True))
         path = "/conversation/" + _conversation(opened)
         return self._request(
             "POST",
@@ -167,7 +167,7 @@ class H2o(Provider):
         if "error" in event:
             kind = event.get("error_type")
             raise ProviderError(
-                f"h2o failed inside its answer: {str(event['error'])[:200]} ({kind})",
+                f"h2o failed inside its answer: {quoted(event['error'])} ({quoted(kind)})",
                 retryable=kind == "overloaded",
             )
         token = member(event, "token", dict)

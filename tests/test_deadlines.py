@@ -1,0 +1,542 @@
+"""Every wait ends: by its deadline, by a close from another thread, by Ctrl-C; a fork is safe."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+import logging
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import chatsdk
+from chatsdk import MemoryTokenStore, RetryPolicy
+from chatsdk.errors import APITimeoutError, CancelledError
+import hostile
+from hostile import (
+    begin,
+    body,
+    chat,
+    client_of,
+    DIALECTS,
+    does,
+    dripping,
+    end,
+    every_piece,
+    first,
+    FIRST,
+    for_ever,
+    FRAMED,
+    FULL,
+    in_turn,
+    mark,
+    PROMPT,
+    raw,
+    rest,
+    serving,
+    stall,
+    status,
+    unreachable,
+)
+import pytest
+
+SLACK = 1.0  # s that a loaded machine takes on top of what is allowed
+PYTHONPATH = os.pathsep.join(
+    str(path) for path in (Path(__file__).parent, Path(chatsdk.__file__).parents[1])
+)
+
+
+@pytest.fixture(scope="module")
+def running():
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def server(running):
+    running.forget()
+    yield running
+    assert running.deserted()
+
+
+def timed_out(server, name, answer, **timeout):
+    """Return the error of a question that takes too long, and the time it took."""
+    server.answers["chat"] = answer
+    with client_of(server.url, name, timeout=timeout) as client:
+        began = time.monotonic()
+        with pytest.raises(APITimeoutError) as caught:
+            client.chat(PROMPT)
+        return caught.value, time.monotonic() - began
+
+
+# What is measured
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_the_head_must_be_there_within_first_however_it_drips(server, name):
+    answer = does(raw("HTTP/1.1 200 OK\r\nA: "), for_ever(dripping(b"b")))
+
+    error, took = timed_out(server, name, answer, first=0.2)
+
+    assert error.phase == "first"
+    assert took < 0.2 + 0.5 + SLACK
+
+
+@pytest.mark.parametrize("name", FRAMED)
+def test_heartbeats_cut_at_any_byte_are_no_data(server, name):
+    beat = DIALECTS[name].beat
+    answer = does(begin(framing="close"), first, for_ever(dripping(beat, 0.01)))
+
+    error, took = timed_out(server, name, answer, read=0.3)
+
+    assert error.phase == "read"
+    assert error.partial.text == FIRST
+    assert took < 0.3 + 0.5 + SLACK
+
+
+@pytest.mark.parametrize("name", FRAMED)
+def test_heartbeats_between_data_do_not_prolong_the_wait_for_the_next(server, name):
+    beat = DIALECTS[name].beat
+    answer = does(
+        begin(framing="close"), first, dripping(beat * 3, 0.01), texts_again, for_ever(
+            dripping(beat, 0.01)))
+
+    error, _ = timed_out(server, name, answer, read=0.3)
+
+    assert error.partial.text == FIRST + "ещё"
+
+
+texts_again = hostile.texts("ещё")
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_data_that_drips_is_data(server, name):
+    # A whole answer takes some times as long as the longest silence that is allowed.
+    def answer(peer):
+        content = peer.dialect.body()
+        peer.begin(framing="close")
+        peer.drip(content, 2.0 / len(content))
+        peer.fin()
+
+    server.answers["chat"] = answer
+    with client_of(server.url, name, timeout={"read": 0.6}) as client:
+        assert client.chat(PROMPT).text == FULL
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_a_slow_reader_is_no_silence_of_the_server(server, name):
+    gone_on = threading.Event()
+    server.answers["chat"] = does(
+        begin(), first, lambda peer: gone_on.wait(20), rest, mark, end
+    )
+    with client_of(server.url, name, timeout={"read": 0.3}) as client:
+        stream = client.stream(PROMPT)
+        text = next(stream)
+        # Longer than `read`, first while nothing comes, then with the rest at hand.
+        for _ in range(2):
+            threading.Event().wait(0.4)
+            gone_on.set()
+        text += "".join(stream)
+
+    assert text == FULL
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_total_covers_retries_and_their_waits(server, name):
+    answer = lambda peer: (peer.pause(0.1), peer.reply(503, b""))  # noqa: E731
+    server.answers["chat"] = answer
+    policy = RetryPolicy(100, initial=0)
+    with client_of(server.url, name, timeout={"total": 0.5}, max_retries=policy) as client:
+        began = time.monotonic()
+        with pytest.raises(chatsdk.APIConnectionError | chatsdk.APIStatusError
+                           if False else chatsdk.ChatError) as caught:
+            client.chat(PROMPT)
+        took = time.monotonic() - began
+
+    assert isinstance(caught.value, (APITimeoutError, chatsdk.ServerError))
+    assert took < 0.5 + 0.5 + SLACK
+    assert server.count("chat") < 10
+
+
+# Closing from another thread
+
+
+@contextmanager
+def in_thread(work):
+    """Run something in a thread; give the list that its error comes to."""
+    errors = []
+
+    def run():
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield errors
+    finally:
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def closes_at_once(client, errors, close=None):
+    """Close the client; assert that its reader learns of it within 0.5 s."""
+    began = time.monotonic()
+    (close or client.close)()
+    while not errors and time.monotonic() - began < 10:
+        threading.Event().wait(0.005)
+    assert time.monotonic() - began < 0.5 + SLACK
+    assert [type(error) for error in errors] == [CancelledError]
+
+
+@pytest.mark.parametrize("close", ["stream", "client"])
+@pytest.mark.parametrize("name", DIALECTS)
+def test_closing_ends_a_read_in_another_thread(server, name, close):
+    server.answers["chat"] = does(begin(), first, stall)
+    with client_of(server.url, name) as client:
+        stream = client.stream(PROMPT)
+        assert next(stream) == FIRST
+        with in_thread(lambda: next(stream)) as errors:
+            closes_at_once(client, errors, stream.close if close == "stream" else None)
+
+    assert errors[0].partial.text == FIRST
+    assert errors[0].provider == name
+    assert not server.conversations
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_closing_ends_the_wait_for_a_head(server, name):
+    server.answers["chat"] = stall
+    with client_of(server.url, name) as client:
+        with in_thread(lambda: client.chat(PROMPT)) as errors:
+            assert server.until(lambda: server.count("chat") == 1)
+            closes_at_once(client, errors)
+
+    assert server.count("chat") == 1
+    assert not server.conversations
+
+
+@pytest.mark.parametrize("name", ["aura", "gigachat"])
+def test_closing_ends_the_wait_for_a_connection(server, name):
+    with unreachable() as url, client_of(url, name) as client:
+        with in_thread(lambda: client.chat(PROMPT)) as errors:
+            assert until_connecting(url)
+            closes_at_once(client, errors)
+
+
+def until_connecting(url):
+    """Wait until a connection to an address is begun, where the system tells."""
+    table = Path("/proc/net/tcp")
+    port = f":{int(url.rpartition(':')[2]):04X} 02 "  # SYN_SENT
+    began = time.monotonic()
+    while table.exists() and table.read_text().count(port) < 2:
+        if time.monotonic() - began > 10:
+            return False
+        threading.Event().wait(0.005)
+    return True
+
+
+@pytest.mark.parametrize("name", ["aura", "h2o"])
+def test_closing_ends_a_tls_handshake(server, name):
+    server.greeting = stall
+    url = server.url.replace("http:", "https:")
+    with client_of(url, name) as client:
+        with in_thread(lambda: client.chat(PROMPT)) as errors:
+            assert server.until(lambda: len(server.received) > 100)
+            closes_at_once(client, errors)
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_closing_ends_the_wait_before_a_retry(server, name):
+    server.answers["chat"] = status(503)
+    policy = RetryPolicy(2, initial=30, maximum=30, random=lambda: 1.0)
+    with client_of(server.url, name, max_retries=policy, timeout={"total": 99}) as client:
+        with in_thread(lambda: client.chat(PROMPT)) as errors:
+            assert server.until(lambda: server.count("chat") == 1 and not server.busy)
+            closes_at_once(client, errors)
+
+    assert server.count("chat") == 1
+
+
+def test_closing_ends_a_token_call_and_those_who_wait_for_it(server):
+    server.answers["token"] = stall
+    with client_of(server.url, "gigachat") as client:
+        with in_thread(lambda: client.chat(PROMPT)) as first_errors:
+            assert server.until(lambda: server.count("token") == 1)
+            with in_thread(lambda: client.chat(PROMPT)) as errors:
+                closes_at_once(client, errors)
+    assert [type(error) for error in first_errors] == [CancelledError]
+
+
+def test_closing_ends_the_wait_for_a_token_that_another_client_asks_for(server):
+    store = MemoryTokenStore()
+    server.answers["token"] = stall
+    with client_of(server.url, "gigachat", token_store=store) as leader:
+        with in_thread(lambda: leader.chat(PROMPT)) as first_errors:
+            assert server.until(lambda: server.count("token") == 1)
+            with client_of(server.url, "gigachat", token_store=store) as client:
+                with in_thread(lambda: client.chat(PROMPT)) as errors:
+                    closes_at_once(client, errors)
+            assert not first_errors
+            leader.close()
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_a_closed_client_leaves_no_connection_however_many_threads_read(server, name):
+    server.answers["chat"] = does(begin(), first, stall)
+    together = threading.Barrier(9)
+    errors = []
+
+    def read():
+        stream = client.stream(PROMPT)
+        try:
+            assert next(stream) == FIRST
+            together.wait(20)
+            next(stream)
+        except BaseException as error:
+            errors.append(error)
+
+    with client_of(server.url, name) as client:
+        threads = [threading.Thread(target=read, daemon=True) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        together.wait(20)
+
+        began = time.monotonic()
+        client.close()
+        for thread in threads:
+            thread.join(20)
+
+        assert time.monotonic() - began < 0.5 + SLACK
+        assert [type(error) for error in errors] == [CancelledError] * 8
+        assert server.deserted(0.5 + SLACK)
+        assert not server.conversations
+        server.answers.clear()
+        assert client.chat(PROMPT).text == FULL
+
+
+# Children
+
+
+@contextmanager
+def child(code, *arguments):
+    """Run code in an interpreter of its own, with a server's address in ``url``."""
+    prelude = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from hostile import *\n"
+        "url, *arguments = sys.argv[1:]\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", prelude + code, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": PYTHONPATH, "PYTHONIOENCODING": "utf-8"},
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def interrupted(process, within=1.0):
+    """Send Ctrl-C; assert that the process is gone within a second, by nothing else."""
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    try:
+        output, errors = process.communicate(timeout=20)
+    finally:
+        took = time.monotonic() - began
+    assert errors.rstrip().endswith("KeyboardInterrupt"), errors
+    assert process.returncode == -signal.SIGINT
+    assert took < within + SLACK
+    return output
+
+
+ASK = """
+name, *arguments = arguments
+client = client_of(url, name)
+try:
+    for piece in client.stream(PROMPT):
+        print(piece, flush=True)
+except KeyboardInterrupt as error:
+    partial = getattr(error, "partial", None)
+    print("partial", partial and partial.text, flush=True)
+    raise
+"""
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_ctrl_c_ends_a_read_at_once(server, name):
+    server.answers["chat"] = does(begin(), first, stall)
+    with child(ASK, server.url, name) as process:
+        assert process.stdout.readline() == FIRST + "\n"
+        output = interrupted(process)
+
+    assert output == f"partial {FIRST}\n"
+    assert not server.conversations
+    if name == "h2o":
+        assert server.steps[-2:] == ["stop", "delete"]
+
+
+@pytest.mark.parametrize("name", ["aura", "h2o"])
+def test_ctrl_c_ends_the_wait_for_a_head_at_once(server, name):
+    server.answers["chat"] = stall
+    with child(ASK, server.url, name) as process:
+        assert server.until(lambda: server.count("chat") == 1, 20)
+        interrupted(process)
+
+    assert not server.conversations
+
+
+def test_ctrl_c_is_at_once_also_when_the_clean_up_gets_no_answer(server):
+    server.answers.update(chat=does(begin(), first, stall), stop=stall, delete=stall)
+    with child(ASK, server.url, "h2o") as process:
+        assert process.stdout.readline() == FIRST + "\n"
+        interrupted(process)
+
+
+def test_ctrl_c_ends_the_wait_for_a_connection_at_once():
+    with unreachable() as url, child(ASK, url, "aura") as process:
+        assert until_connecting(url)
+        interrupted(process)
+
+
+def test_ctrl_c_ends_a_tls_handshake_at_once(server):
+    server.greeting = stall
+    with child(ASK, server.url.replace("http:", "https:"), "aura") as process:
+        assert server.until(lambda: len(server.received) > 100, 20)
+        interrupted(process)
+
+
+def test_ctrl_c_ends_the_wait_before_a_retry_at_once(server):
+    server.answers["chat"] = status(503)
+    code = ASK.replace(
+        "client_of(url, name)",
+        "client_of(url, name, timeout={'total': 99},"
+        " max_retries=RetryPolicy(2, initial=30, maximum=30, random=lambda: 1.0))",
+    )
+    log = "import logging; logging.basicConfig(stream=sys.stdout, level=logging.WARNING)\n"
+    with child(log + code, server.url, "h2o") as process:
+        assert "attempt 1 failed" in process.stdout.readline()
+        interrupted(process)
+
+    assert server.count("chat") == 1
+    assert not server.conversations
+
+
+def test_ctrl_c_ends_a_token_call_at_once(server):
+    server.answers["token"] = stall
+    with child(ASK, server.url, "gigachat") as process:
+        assert server.until(lambda: server.count("token") == 1, 20)
+        interrupted(process)
+
+
+def test_ctrl_c_ends_the_wait_for_the_token_of_another_thread_at_once(server):
+    server.answers["token"] = stall
+    code = """
+client = client_of(url, "gigachat")
+threading.Thread(target=client.chat, args=(PROMPT,), daemon=True).start()
+sys.stdin.readline()
+print("asking", flush=True)
+client.chat(PROMPT)
+"""
+    with child(code.replace("sys.stdin.readline()", WAIT), server.url, "gigachat") as process:
+        assert process.stdout.readline() == "asking\n"
+        interrupted(process)
+
+    assert server.count("token") == 1
+
+
+# Until the thread leads the token call: then it is this thread's turn to wait.
+WAIT = """
+while not any(flight._round for flight in client._transport.tokens._flights.values()):
+    threading.Event().wait(0.01)
+"""
+
+
+# Forks
+
+FORK = """
+import os, traceback
+name, action = arguments
+client = client_of(url, name)
+stream = client.stream(PROMPT)
+text = next(stream)
+pid = os.fork()
+if not pid:
+    status = 1
+    try:
+        print("child", client.chat(PROMPT).text, flush=True)
+        exec(action)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    os._exit(status)
+print("status", os.waitpid(pid, 0)[1], flush=True)
+print("parent", text + "".join(stream), flush=True)
+client.close()
+"""
+
+
+@pytest.mark.parametrize(
+    "action",
+    ["pass", "del stream", "stream.close()", "client.close()"],
+    ids=["leaves", "drops the stream", "closes the stream", "closes the client"],
+)
+@pytest.mark.parametrize("name", ["gigachat", "h2o", "aura"])
+def test_a_fork_in_the_middle_of_a_stream_harms_neither_side(server, name, action):
+    go = threading.Event()
+    held = does(begin(), first, lambda peer: go.wait(30), rest, mark, end)
+    server.answers["chat"] = in_turn(held, chat)
+    with child(FORK, server.url, name, action) as process:
+        assert process.stdout.readline() == f"child {FULL}\n"
+        assert process.stdout.readline() == "status 0\n"
+        assert len(server.conversations) == (name == "h2o")  # the parent's own
+        go.set()
+        assert process.stdout.readline() == f"parent {FULL}\n"
+        _, errors = process.communicate(timeout=20)
+
+    assert not [line for line in errors.splitlines() if "Warning" not in line and "fork" not in line]
+    assert not server.conversations
+    assert server.count("delete") == 2 * (name == "h2o")
+
+
+def test_a_fork_in_the_middle_of_a_token_call_harms_neither_side(server):
+    go = threading.Event()
+    proper = hostile.PROPER["token"]
+    server.answers["token"] = in_turn(lambda peer: (go.wait(30), proper(peer)), proper)
+    code = """
+import os, traceback
+client = client_of(url, "gigachat")
+texts = []
+thread = threading.Thread(target=lambda: texts.append(client.chat(PROMPT).text))
+thread.start()
+WAIT
+pid = os.fork()
+if not pid:
+    status = 1
+    try:
+        print("child", client.chat(PROMPT).text, flush=True)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    os._exit(status)
+print("status", os.waitpid(pid, 0)[1], flush=True)
+thread.join()
+print("parent", *texts, flush=True)
+""".replace("WAIT", WAIT)
+    with child(code, server.url) as process:
+        assert process.stdout.readline() == f"child {FULL}\n"
+        assert process.stdout.readline() == "status 0\n"
+        go.set()
+        assert process.stdout.readline() == f"parent {FULL}\n"
+
+    assert server.count("token") == 2
