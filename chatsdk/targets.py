@@ -51,6 +51,8 @@ class Targets:
             self._configure(given)
         elif self.default is not None:
             self.chain(None)
+        if isinstance(self.default, Provider):
+            self._providers[self.default.name] = self.default  # also for "name:model"
 
     def chain(self, target: Any) -> list[tuple[Provider, str | None]]:
         """Return the providers of a target, each with the model that the target names."""

@@ -457,8 +457,13 @@ class Hostile:
 
     def until(self, condition: Callable[[], bool], seconds: float = 5.0) -> bool:
         """Wait until something is true of this server."""
+        deadline = time.monotonic() + seconds
         with self._changed:
-            return self._changed.wait_for(condition, seconds)
+            while not condition():
+                if time.monotonic() > deadline:
+                    return False
+                self._changed.wait(0.02)  # not every change is told
+        return True
 
     def settled(self, seconds: float = 2.0) -> bool:
         """Return whether no connection is busy, after a moment."""

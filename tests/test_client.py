@@ -509,6 +509,12 @@ def test_a_timeout_is_above_nothing_and_finite(bad):
         Client(timeout=bad)
 
 
+def test_every_wait_can_be_switched_off(serve):
+    endless = Timeout(connect=None, first=None, read=None, total=None)
+
+    assert ask(gigachat(serve(said("Hi"))), timeout=endless).text == "Hi"
+
+
 def test_a_timeout_of_one_call_comes_before_the_clients(serve):
     server = serve(lambda peer: peer.gone())
     with Client(gigachat(server), timeout=60, max_retries=0) as client:
@@ -673,7 +679,6 @@ client.close()
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_after_a_fork_the_child_uses_connections_of_its_own(serve):
     server = serve(lambda peer: said(peer.request.json["messages"][0]["content"]))
 
@@ -687,6 +692,24 @@ def test_after_a_fork_the_child_uses_connections_of_its_own(serve):
 
     assert (done.stdout.split(), done.stderr) == (["parent", "child", "parent"], "")
     assert [request.connection for request in server.requests] == [1, 2, 1]
+
+
+def test_the_connections_of_the_parent_are_not_touched_by_the_child(serve, monkeypatch):
+    """What a fork does to one object, without the fork, which coverage cannot follow."""
+    server = serve(said("Hi"))
+    clients = [Client(gigachat(server)) for _ in range(2)]
+    for client in clients:
+        client.chat("Hi")
+    kept = [client._transport._adapter for client in clients]
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+
+    clients[0].close()
+    assert clients[1].chat("Hi").text == "Hi"
+
+    assert server.connections == 3 and server.settled(3)
+    for closes in (*clients, *kept):
+        closes.close()
+    assert server.settled(0)
 
 
 def test_a_closed_client_has_no_connection_and_can_be_used_again(serve):
@@ -1011,7 +1034,7 @@ def test_no_secret_is_shown_whatever_goes_wrong(serve, caplog, monkeypatch):
             provider,
             max_retries=RetryPolicy(1, sleep=lambda seconds: None),
             token_store=MemoryTokenStore(),
-            timeout=Timeout(first=5, read=0.2),
+            timeout=Timeout(first=5, read=0.5),
         ) as client:
             assert not any(secret in repr(client) + repr(provider) for secret in SECRETS)
             try:
@@ -1095,3 +1118,13 @@ def test_a_reply_shows_what_the_service_told(serve):
 
     assert (reply.finish_reason, reply.usage.total_tokens, reply.id) == ("length", 3, "r-1")
     assert 0 <= reply.first_text_after <= reply.elapsed
+
+
+def test_a_provider_given_as_the_target_answers_to_its_name_and_a_model(serve):
+    peer = serve(said("Hi"))
+
+    with Client(GigaChat(access_token="a", base_url=peer.url), max_retries=0) as client:
+        reply = client.chat("Hello", target="gigachat:GigaChat-Max")
+
+    assert reply.text == "Hi"
+    assert peer.requests[-1].json["model"] == "GigaChat-Max"

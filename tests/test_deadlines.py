@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-import logging
 import os
 from pathlib import Path
 import signal
@@ -12,9 +11,6 @@ import sys
 import threading
 import time
 
-import chatsdk
-from chatsdk import MemoryTokenStore, RetryPolicy
-from chatsdk.errors import APITimeoutError, CancelledError
 import hostile
 from hostile import (
     begin,
@@ -39,9 +35,14 @@ from hostile import (
     serving,
     stall,
     status,
+    texts,
     unreachable,
 )
 import pytest
+
+import chatsdk
+from chatsdk import MemoryTokenStore, RetryPolicy
+from chatsdk.errors import APITimeoutError, CancelledError, ServerError
 
 SLACK = 1.0  # s that a loaded machine takes on top of what is allowed
 PYTHONPATH = os.pathsep.join(
@@ -100,16 +101,12 @@ def test_heartbeats_cut_at_any_byte_are_no_data(server, name):
 @pytest.mark.parametrize("name", FRAMED)
 def test_heartbeats_between_data_do_not_prolong_the_wait_for_the_next(server, name):
     beat = DIALECTS[name].beat
-    answer = does(
-        begin(framing="close"), first, dripping(beat * 3, 0.01), texts_again, for_ever(
-            dripping(beat, 0.01)))
+    beats = for_ever(dripping(beat, 0.01))
+    answer = does(begin(framing="close"), first, dripping(beat * 3, 0.01), texts("ещё"), beats)
 
     error, _ = timed_out(server, name, answer, read=0.3)
 
     assert error.partial.text == FIRST + "ещё"
-
-
-texts_again = hostile.texts("ещё")
 
 
 @pytest.mark.parametrize("name", DIALECTS)
@@ -118,11 +115,11 @@ def test_data_that_drips_is_data(server, name):
     def answer(peer):
         content = peer.dialect.body()
         peer.begin(framing="close")
-        peer.drip(content, 2.0 / len(content))
+        peer.drip(content, 0.9 / len(content))
         peer.fin()
 
     server.answers["chat"] = answer
-    with client_of(server.url, name, timeout={"read": 0.6}) as client:
+    with client_of(server.url, name, timeout={"read": 0.3}) as client:
         assert client.chat(PROMPT).text == FULL
 
 
@@ -132,12 +129,12 @@ def test_a_slow_reader_is_no_silence_of_the_server(server, name):
     server.answers["chat"] = does(
         begin(), first, lambda peer: gone_on.wait(20), rest, mark, end
     )
-    with client_of(server.url, name, timeout={"read": 0.3}) as client:
+    with client_of(server.url, name, timeout={"read": 0.2}) as client:
         stream = client.stream(PROMPT)
         text = next(stream)
         # Longer than `read`, first while nothing comes, then with the rest at hand.
         for _ in range(2):
-            threading.Event().wait(0.4)
+            threading.Event().wait(0.3)
             gone_on.set()
         text += "".join(stream)
 
@@ -146,17 +143,14 @@ def test_a_slow_reader_is_no_silence_of_the_server(server, name):
 
 @pytest.mark.parametrize("name", DIALECTS)
 def test_total_covers_retries_and_their_waits(server, name):
-    answer = lambda peer: (peer.pause(0.1), peer.reply(503, b""))  # noqa: E731
-    server.answers["chat"] = answer
+    server.answers["chat"] = lambda peer: (peer.pause(0.1), peer.reply(503, b""))
     policy = RetryPolicy(100, initial=0)
     with client_of(server.url, name, timeout={"total": 0.5}, max_retries=policy) as client:
         began = time.monotonic()
-        with pytest.raises(chatsdk.APIConnectionError | chatsdk.APIStatusError
-                           if False else chatsdk.ChatError) as caught:
+        with pytest.raises((APITimeoutError, ServerError)):
             client.chat(PROMPT)
         took = time.monotonic() - began
 
-    assert isinstance(caught.value, (APITimeoutError, chatsdk.ServerError))
     assert took < 0.5 + 0.5 + SLACK
     assert server.count("chat") < 10
 
@@ -334,6 +328,7 @@ def child(code, *arguments):
     )
     process = subprocess.Popen(
         [sys.executable, "-c", prelude + code, *arguments],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
@@ -344,6 +339,12 @@ def child(code, *arguments):
             yield process
         finally:
             process.kill()
+
+
+def tell(process):
+    """Let the child go on that waits for a line."""
+    process.stdin.write("\n")
+    process.stdin.flush()
 
 
 def interrupted(process, within=1.0):
@@ -360,12 +361,19 @@ def interrupted(process, within=1.0):
     return output
 
 
+# Tells when its main thread waits for a socket.
 ASK = """
+def watch(main):
+    while sys._current_frames()[main].f_code.co_name != "recv_into":
+        told.wait(0.01)
+    print("waiting", flush=True)
+
+told = threading.Event()
 name, *arguments = arguments
 client = client_of(url, name)
 try:
     for piece in client.stream(PROMPT):
-        print(piece, flush=True)
+        threading.Thread(target=watch, args=(threading.get_ident(),), daemon=True).start()
 except KeyboardInterrupt as error:
     partial = getattr(error, "partial", None)
     print("partial", partial and partial.text, flush=True)
@@ -377,7 +385,7 @@ except KeyboardInterrupt as error:
 def test_ctrl_c_ends_a_read_at_once(server, name):
     server.answers["chat"] = does(begin(), first, stall)
     with child(ASK, server.url, name) as process:
-        assert process.stdout.readline() == FIRST + "\n"
+        assert process.stdout.readline() == "waiting\n"
         output = interrupted(process)
 
     assert output == f"partial {FIRST}\n"
@@ -396,10 +404,14 @@ def test_ctrl_c_ends_the_wait_for_a_head_at_once(server, name):
     assert not server.conversations
 
 
-def test_ctrl_c_is_at_once_also_when_the_clean_up_gets_no_answer(server):
+@pytest.mark.parametrize("where", ["in the library", "in the caller's own code"])
+def test_ctrl_c_is_at_once_also_when_the_clean_up_gets_no_answer(server, where):
     server.answers.update(chat=does(begin(), first, stall), stop=stall, delete=stall)
-    with child(ASK, server.url, "h2o") as process:
-        assert process.stdout.readline() == FIRST + "\n"
+    code = ASK
+    if where != "in the library":
+        code = code.replace("threading.Thread(", "print('waiting', flush=True); told.wait(60); (")
+    with child(code, server.url, "h2o") as process:
+        assert process.stdout.readline() == "waiting\n"
         interrupted(process)
 
 
@@ -448,18 +460,13 @@ sys.stdin.readline()
 print("asking", flush=True)
 client.chat(PROMPT)
 """
-    with child(code.replace("sys.stdin.readline()", WAIT), server.url, "gigachat") as process:
+    with child(code, server.url) as process:
+        assert server.until(lambda: server.count("token") == 1, 20)
+        tell(process)
         assert process.stdout.readline() == "asking\n"
         interrupted(process)
 
     assert server.count("token") == 1
-
-
-# Until the thread leads the token call: then it is this thread's turn to wait.
-WAIT = """
-while not any(flight._round for flight in client._transport.tokens._flights.values()):
-    threading.Event().wait(0.01)
-"""
 
 
 # Forks
@@ -486,6 +493,15 @@ client.close()
 """
 
 
+@contextmanager
+def releasing(event):
+    """Let those who wait for an event go on, whatever happens."""
+    try:
+        yield
+    finally:
+        event.set()
+
+
 @pytest.mark.parametrize(
     "action",
     ["pass", "del stream", "stream.close()", "client.close()"],
@@ -496,7 +512,7 @@ def test_a_fork_in_the_middle_of_a_stream_harms_neither_side(server, name, actio
     go = threading.Event()
     held = does(begin(), first, lambda peer: go.wait(30), rest, mark, end)
     server.answers["chat"] = in_turn(held, chat)
-    with child(FORK, server.url, name, action) as process:
+    with child(FORK, server.url, name, action) as process, releasing(go):
         assert process.stdout.readline() == f"child {FULL}\n"
         assert process.stdout.readline() == "status 0\n"
         assert len(server.conversations) == (name == "h2o")  # the parent's own
@@ -504,7 +520,7 @@ def test_a_fork_in_the_middle_of_a_stream_harms_neither_side(server, name, actio
         assert process.stdout.readline() == f"parent {FULL}\n"
         _, errors = process.communicate(timeout=20)
 
-    assert not [line for line in errors.splitlines() if "Warning" not in line and "fork" not in line]
+    assert not errors
     assert not server.conversations
     assert server.count("delete") == 2 * (name == "h2o")
 
@@ -519,7 +535,7 @@ client = client_of(url, "gigachat")
 texts = []
 thread = threading.Thread(target=lambda: texts.append(client.chat(PROMPT).text))
 thread.start()
-WAIT
+sys.stdin.readline()
 pid = os.fork()
 if not pid:
     status = 1
@@ -532,8 +548,10 @@ if not pid:
 print("status", os.waitpid(pid, 0)[1], flush=True)
 thread.join()
 print("parent", *texts, flush=True)
-""".replace("WAIT", WAIT)
-    with child(code, server.url) as process:
+"""
+    with child(code, server.url) as process, releasing(go):
+        assert server.until(lambda: server.count("token") == 1, 20)
+        tell(process)
         assert process.stdout.readline() == f"child {FULL}\n"
         assert process.stdout.readline() == "status 0\n"
         go.set()

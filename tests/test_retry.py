@@ -294,7 +294,7 @@ def test_a_fresh_connection_that_ends_without_an_answer_is_tried_again(serve):
     assert asked.server.connections == 3
 
 
-QUICK = {"timeout": Timeout(first=0.1, read=0.1)}
+QUICK = {"timeout": Timeout(first=0.4, read=0.4)}
 
 
 def test_a_question_that_gets_no_answer_in_time_is_not_asked_again(serve):

@@ -57,6 +57,15 @@ def test_a_response_that_no_call_watches_can_be_read_in_every_way(adapter, serve
     assert response.content_within(100) and response.exhausted
 
 
+def test_a_request_of_nobodys_call_goes_over_tls_too(adapter, serve, authority, ca_file):
+    server = serve(answer("Hi"), tls=authority.issue_cert("127.0.0.1"))
+    request = requests.Request("POST", server.url, data=b"x" * 3_000_000).prepare()
+
+    response = adapter.send(request, stream=True, verify=tls_context(ca_file, None))
+
+    assert response.content == b"Hi" and len(server.requests[0].body) == 3_000_000
+
+
 def test_closing_the_adapter_closes_idle_connections_also_while_a_response_lives(adapter, serve):
     server = serve(answer("Hi"))
     response = get(adapter, server.url)

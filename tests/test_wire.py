@@ -271,6 +271,8 @@ GOOD = b'data: {"a": 1}\n\n'
         (BAD + GOOD, [ProtocolError]),
         (GOOD + BAD + GOOD, [{"a": 1}, ProtocolError]),
         (GOOD + BAD, [{"a": 1}, ProtocolError]),
+        (b"data: [\ndata: nope]\ndata: []\n\n" + GOOD, [ProtocolError]),
+        (b"data:  \ndata: 1\n\n" + GOOD, [1, {"a": 1}]),
         (GOOD + b"data: \xff\n\n", [{"a": 1}, ProtocolError]),
         (GOOD + b"data: 1\xff2\ndata: 3\n\n", [{"a": 1}, ProtocolError]),
         (GOOD + b'data: {"a"\n', [{"a": 1}, StreamInterruptedError]),
