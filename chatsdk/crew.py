@@ -14,7 +14,7 @@ import weakref
 
 from chatsdk.errors import ChatError
 
-HURRY = 0.5  # s for all clean-up of calls that the end of the program cuts off
+HURRY = 0.4  # s for all clean-up of calls that the end of the program cuts off
 
 
 class Cancellable(Protocol):

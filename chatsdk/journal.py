@@ -6,7 +6,7 @@ for ever; a claim says which run is asking a question now, so that two of them d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 import hashlib
 import json
@@ -28,6 +28,7 @@ from chatsdk.messages import Answer, Message, Reply, tool_call, Usage
 
 APPLICATION = 0x63686A6C  # "chjl"
 VERSION = 1
+GROUP = 500  # ids in one statement
 HEAD = b"SQLite format 3\0"
 PATIENCE = 30.0  # s to wait for another process that is writing
 LEASE = 60.0  # s without a sign of life after which a run counts as dead, where it cannot be seen
@@ -215,9 +216,8 @@ class Ledger:
             raise
 
     def _known(self, ids: list[bytes]) -> dict[bytes, Outcome]:
-        select = "SELECT id, reply, error, at FROM answers WHERE id IN"
         found: dict[bytes, Outcome] = {}
-        for id, reply, error, at in self._connection.execute(f"{select} {_marks(ids)}", ids):
+        for id, reply, error, at in self._rows("id, reply, error, at FROM answers", ids):
             if reply is not None:
                 found[id] = _reply(json.loads(reply))
             elif not (self._retry_errors and at < self._began):
@@ -226,12 +226,20 @@ class Ledger:
 
     def _claimed(self, ids: list[bytes]) -> set[bytes]:
         """Return what runs that are alive are asking now; the claims of dead ones end here."""
-        select = "SELECT id, run FROM claims WHERE id IN"
-        found = self._connection.execute(f"{select} {_marks(ids)}", ids).fetchall()
+        found = self._rows("id, run FROM claims", ids)
         if any(run != self._run for _, run in found):
             self._drop_dead()
-            found = self._connection.execute(f"{select} {_marks(ids)}", ids).fetchall()
+            found = self._rows("id, run FROM claims", ids)
         return {id for id, _ in found}
+
+    def _rows(self, what: str, ids: list[bytes]) -> list[tuple[Any, ...]]:
+        """Return rows by their ids, asked for in groups: a statement has room for only so many."""
+        rows: list[tuple[Any, ...]] = []
+        for n in range(0, len(ids), GROUP):
+            group = ids[n:n + GROUP]
+            marks = ",".join("?" * len(group))
+            rows += self._connection.execute(f"SELECT {what} WHERE id IN ({marks})", group)
+        return rows
 
     def _drop_dead(self) -> None:
         rows = self._connection.execute("SELECT number, host, pid, began, beat FROM runs")
@@ -349,10 +357,6 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
-
-
-def _marks(values: Sequence[Any]) -> str:
-    return "(" + ",".join("?" * len(values)) + ")"
 
 
 # Runs

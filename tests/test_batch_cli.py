@@ -389,7 +389,8 @@ def test_a_killed_map_leaves_whole_lines_and_goes_on_from_its_journal(at, tmp_pa
     before = len(server.requests)
     assert main(arguments) == 0
     assert [line["input"] for line in lines_of(out)] == [str(n) for n in range(60)]
-    assert not set(map(prompt, server.requests[before:])) & set(seen)
+    late = [request for request in server.requests[before:] if request.body]  # not a half one
+    assert not set(map(prompt, late)) & set(seen)
 
 
 FULL = """

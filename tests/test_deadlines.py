@@ -14,14 +14,12 @@ import time
 import hostile
 from hostile import (
     begin,
-    body,
     chat,
     client_of,
     DIALECTS,
     does,
     dripping,
     end,
-    every_piece,
     first,
     FIRST,
     for_ever,
@@ -273,7 +271,8 @@ def test_closing_ends_the_wait_for_a_token_that_another_client_asks_for(server):
     with client_of(server.url, "gigachat", token_store=store) as leader:
         with in_thread(lambda: leader.chat(PROMPT)) as first_errors:
             assert server.until(lambda: server.count("token") == 1)
-            with client_of(server.url, "gigachat", token_store=store) as client:
+            waits = {"token_store": store, "timeout": {"total": 5}}
+            with client_of(server.url, "gigachat", **waits) as client:
                 with in_thread(lambda: client.chat(PROMPT)) as errors:
                     closes_at_once(client, errors)
             assert not first_errors
@@ -368,12 +367,15 @@ def watch(main):
         told.wait(0.01)
     print("waiting", flush=True)
 
+def received():
+    threading.Thread(target=watch, args=(threading.get_ident(),), daemon=True).start()
+
 told = threading.Event()
 name, *arguments = arguments
 client = client_of(url, name)
 try:
     for piece in client.stream(PROMPT):
-        threading.Thread(target=watch, args=(threading.get_ident(),), daemon=True).start()
+        received()
 except KeyboardInterrupt as error:
     partial = getattr(error, "partial", None)
     print("partial", partial and partial.text, flush=True)
@@ -409,7 +411,7 @@ def test_ctrl_c_is_at_once_also_when_the_clean_up_gets_no_answer(server, where):
     server.answers.update(chat=does(begin(), first, stall), stop=stall, delete=stall)
     code = ASK
     if where != "in the library":
-        code = code.replace("threading.Thread(", "print('waiting', flush=True); told.wait(60); (")
+        code = code.replace("    received()", "    print('waiting', flush=True); told.wait(60)")
     with child(code, server.url, "h2o") as process:
         assert process.stdout.readline() == "waiting\n"
         interrupted(process)

@@ -20,9 +20,10 @@ import sys
 import tempfile
 import time
 
+import requests
+
 from chatsdk import Client
 from chatsdk.providers.gigachat import GigaChat
-import requests
 
 WORKERS = 8
 ROUNDS = 5
@@ -85,7 +86,7 @@ def with_requests(url, count):
 
 
 def with_a_session(url, count):
-    """The same over one session, its connections kept, and the answer read at once."""
+    """Ask over one session, its connections kept, and read each answer at once."""
     session = requests.Session()
 
     def ask(prompt):
