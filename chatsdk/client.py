@@ -126,7 +126,7 @@ class Client:
             ChatError: The call failed; ``partial`` has what arrived.
         """
         return self._asked(
-            messages, target=target, stream=stream, whole=None, closed=None, **params
+            messages, target=target, stream=stream, whole=None, closed=None, policy=None, **params
         ).read()
 
     def stream(self, messages: Any, *, target: Any = None, **params: Any) -> Stream:
@@ -135,13 +135,13 @@ class Client:
         The question is sent here: a wrong key is raised here, not at the first ``for``.
         """
         return self._asked(
-            messages, target=target, stream=True, whole=None, closed=None, **params
+            messages, target=target, stream=True, whole=None, closed=None, policy=None, **params
         ).open()
 
     def stream_once(self, messages: Any, **params: Any) -> Stream:
         """Ask like `stream`, and close the client when the answer has ended."""
         return self._asked(
-            messages, stream=True, whole=None, closed=self._transport.close, **params
+            messages, stream=True, whole=None, closed=self._transport.close, policy=None, **params
         ).open()
 
     def conversation(

@@ -15,6 +15,7 @@ import pickle
 from queue import Empty, SimpleQueue
 import threading
 from typing import Any, Protocol, Union
+import uuid
 
 import attrs
 from attrs import frozen
@@ -124,7 +125,7 @@ class Elsewhere:
     def __init__(
         self,
         executor: Executor,
-        packed: bytes,
+        asker: Asker,
         news: News,
         workers: int,
         pace: Pace,
@@ -134,7 +135,7 @@ class Elsewhere:
 
         Args:
             executor: Runs the calls.
-            packed: A client and parameters, pickled.
+            asker: What each call is: it pickles as small as it can.
             news: Where outcomes go.
             workers: How many calls it is given at once.
             pace: When a call may begin.
@@ -143,7 +144,7 @@ class Elsewhere:
         self.broken: Exception | None = None
         self._workers = workers
         self._executor = executor
-        self._packed = packed
+        self._asker = asker
         self._news = news
         self._pace = pace
         self._longest = longest
@@ -166,7 +167,7 @@ class Elsewhere:
     def _hand_out(self, item: Item) -> None:
         try:
             # The index keeps engines that remember results by arguments from mixing two up.
-            future = self._executor.submit(ask_packed, self._packed, item.messages, item.index)
+            future = self._executor.submit(self._asker, item.messages, item.index)
         except Exception as error:
             self.broken = self.broken or _lost(error)
             self._news.put((item, _lost(error)))
@@ -200,54 +201,62 @@ def _lost(error: BaseException) -> Exception:
     return lost
 
 
-def pack(client: Any, target: Any, params: Mapping[str, Any]) -> bytes:
-    """Return what another process needs in order to ask.
+class Asker:
+    """A call as the workers of an executor make it; an error comes home as a value.
+
+    In each process that works for an executor there is one client for all calls of a map, so that
+    they share its connections and tokens: what travels is how to make it.
+    """
+
+    def __init__(
+        self, key: str, made: Callable[[], Any], target: Any, params: Mapping[str, Any]
+    ) -> None:
+        """Take a name for the map, and what gives its client; see `asker_for`."""
+        self._key = key
+        self._made = made
+        self._target = target
+        self._params = params
+
+    def __call__(self, messages: tuple[Message, ...], index: int) -> Outcome:
+        """Ask."""
+        try:
+            client = _client_of(self._key, self._made)
+            reply: Reply = client.chat(messages, target=self._target, **self._params)
+            return reply
+        except Exception as error:
+            return bare(error)
+
+
+def asker_for(client: Any, target: Any, params: Mapping[str, Any]) -> Asker:
+    """Return the calls of a map, fit to be sent to other processes.
 
     Raises:
         ConfigurationError: A part of it cannot be pickled; the message names it.
     """
-    try:
-        return pickle.dumps((client, target, dict(params)))
-    except Exception as error:
-        _, (options,) = client.__reduce__()
-        for name, value in {**options, **params, "target": target}.items():
-            _check_pickles(name, value)
-        raise ConfigurationError(f"the client cannot be pickled: {error}") from error
+    rebuild, (options,) = client.__reduce__()
+    for name, value in {**options, **params, "target": target}.items():
+        try:
+            pickle.dumps(value)
+        except Exception as error:
+            raise ConfigurationError(
+                f"{name} cannot be sent to the executor's workers: it does not pickle ({error})"
+            ) from error
+    return Asker(uuid.uuid4().hex, partial(rebuild, options), target, dict(params))
 
 
-def _check_pickles(name: str, value: Any) -> None:
-    try:
-        pickle.dumps(value)
-    except Exception as error:
-        raise ConfigurationError(
-            f"{name} cannot be sent to the executor's workers: it does not pickle ({error})"
-        ) from error
-
-
-# Of each process that works for an executor: so its calls share connections and tokens.
-unpacked: OrderedDict[bytes, tuple[Any, Any, dict[str, Any]]] = OrderedDict()
-_unpacking = threading.Lock()
+_clients: OrderedDict[str, Any] = OrderedDict()  # of this process, by map
+_making = threading.Lock()
 KEPT = 8  # clients, those of the latest maps
 
 
-def ask_packed(packed: bytes, messages: tuple[Message, ...], index: int) -> Outcome:
-    """Ask in a worker of an executor; an error comes home as a value."""
-    client, target, params = _unpacked(packed)
-    try:
-        reply: Reply = client.chat(messages, target=target, **params)
-        return reply
-    except Exception as error:
-        return bare(error)
-
-
-def _unpacked(packed: bytes) -> tuple[Any, Any, dict[str, Any]]:
-    with _unpacking:
-        if packed not in unpacked:
-            unpacked[packed] = pickle.loads(packed)
-            while len(unpacked) > KEPT:
-                unpacked.popitem(last=False)
-        unpacked.move_to_end(packed)
-        return unpacked[packed]
+def _client_of(key: str, made: Callable[[], Any]) -> Any:
+    with _making:
+        if key not in _clients:
+            _clients[key] = made()
+            while len(_clients) > KEPT:
+                _clients.popitem(last=False)
+        _clients.move_to_end(key)
+        return _clients[key]
 
 
 class Bar(Protocol):
@@ -357,8 +366,8 @@ def _engine(
     if executor is not None:
         if not callable(getattr(executor, "submit", None)):
             raise TypeError(f"executor must be an Executor, not {type(executor).__name__}")
-        packed = pack(asking.client, asking.target, asking.params)
-        return Elsewhere(executor, packed, news, workers, pace, policy.maximum_retry_after)
+        asker = asker_for(asking.client, asking.target, asking.params)
+        return Elsewhere(executor, asker, news, workers, pace, policy.maximum_retry_after)
     fields = {part.name: getattr(policy, part.name) for part in attrs.fields(RetryPolicy)}
     paced = PacedPolicy(**fields, pace=pace)
     start = partial(asking.start, target=asking.target, policy=paced, **asking.params)

@@ -41,9 +41,9 @@ def processes():
 def closed():
     """Close what this process keeps for calls, where its own threads are the workers."""
     yield
-    for client, *_ in mapping.unpacked.values():
+    for client in mapping._clients.values():
         client.close()
-    mapping.unpacked.clear()
+    mapping._clients.clear()
 
 
 def test_answers_and_errors_come_home_from_other_processes(serve, processes):
