@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 import math
+import os
 import socket
 import threading
 import time
@@ -85,11 +86,17 @@ class Watch:
         self.silent = 0.0
         self.sheltered = False
         self.reused = self.fresh = self.answered = self.cut = self.in_charge = False
+        self._pid = os.getpid()
         self._limit: float | None = timeout.connect
         self._since = self.started
         self._over = threading.Event()
         self._lock = threading.RLock()  # a finalizer may close a stream inside of it
         self._sock: Any = None
+
+    @property
+    def inherited(self) -> bool:
+        """Whether this is a fork's copy: the call, its socket and its locks are the parent's."""
+        return self._pid != os.getpid()
 
     def begin(self, phase: str) -> None:
         """Enter a phase: its wait begins now."""
@@ -163,6 +170,8 @@ class Watch:
 
     def cancel(self) -> None:
         """End every wait of this call, now and later, from any thread."""
+        if self.inherited:
+            return
         self.cancelled = True
         self._over.set()
         if not self.sheltered:

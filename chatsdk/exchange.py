@@ -30,7 +30,9 @@ from chatsdk.wire import Grant, Limits, Request
 log = logging.getLogger(__name__)
 
 CLEAN_UP = 2.0  # s for all that is sent after a call
+CLEAN_UP_DROPPED = 0.7  # s for the same when a loop was left: maybe by Ctrl-C, which is not told
 CLEAN_UP_INTERRUPTED = 0.5  # s for the same when the program is about to end
+TOKEN_TURN = 0.2  # s that a call waits for another one's token before it looks whether it goes on
 ERROR_BODY = 2.0  # s for the body of an error
 HEADERS = {
     "User-Agent": f"chatsdk/{__version__} python-requests/{requests.__version__}",
@@ -109,6 +111,10 @@ class Exchange:
         """Close the answer and send what is to be sent at the end, however the attempt ended."""
         response, self._response = self._response, None
         requests_left = self._at_the_end
+        if self.watch.inherited:
+            if response is not None:
+                response.close()  # this process's end of it; the call goes on in the other
+            return
         if response is not None:
             if not response.exhausted and self._request is not None:
                 requests_left = [*self._request.left_early, *requests_left]
@@ -158,8 +164,7 @@ class Exchange:
 
     def _clean_up(self, requests_left: list[Request]) -> None:
         """Send the requests after a call, within a small budget; what fails is only logged."""
-        interrupted = isinstance(sys.exc_info()[1], (KeyboardInterrupt, SystemExit))
-        budget = CLEAN_UP_INTERRUPTED if interrupted or self._hurry else CLEAN_UP
+        budget = self._clean_up_budget()
         timeout = Timeout(connect=budget, first=budget, read=budget, total=budget)
         cleaner = Exchange(self._transport, timeout, self._limits)
         cleaner.provider, cleaner._cookies = self.provider, self._cookies
@@ -171,6 +176,12 @@ class Exchange:
         finally:
             self._cleaner = None
             self._transport.ended(cleaner)
+
+    def _clean_up_budget(self) -> float:
+        if self._hurry or _program_ends():
+            return CLEAN_UP_INTERRUPTED
+        dropped = isinstance(sys.exc_info()[1], GeneratorExit) and not self.watch.cancelled
+        return CLEAN_UP_DROPPED if dropped else CLEAN_UP
 
     def _try_twice(self, request: Request) -> None:
         for last in (False, True):
@@ -205,16 +216,22 @@ class Exchange:
                 raise
             return grant.read(body, response.headers, asked_at)
 
-        try:
-            return self._transport.tokens.fetch(grant.name, renew, timeout=self.watch.left())
-        except _Left as left:
-            raise left.error from left.error.__cause__
-        except TimeoutError as error:
-            raise APITimeoutError(
-                f"no token for {self.provider} in time (timeout: total)", phase="total"
-            ) from error
-        except TokenError as error:
-            raise AuthenticationError(f"{self.provider}: {error}", status_code=401) from error
+        while True:
+            left = self.watch.left()
+            turn = TOKEN_TURN if left is None else min(left, TOKEN_TURN)
+            try:
+                return self._transport.tokens.fetch(grant.name, renew, timeout=turn)
+            except _Left as ended:
+                raise ended.error from ended.error.__cause__
+            except TokenError as error:
+                raise AuthenticationError(f"{self.provider}: {error}", status_code=401) from error
+            except TimeoutError as error:
+                if self.watch.cancelled:
+                    raise CancelledError("the call was cancelled, waiting for a token") from error
+                if left is not None and left <= turn:
+                    raise APITimeoutError(
+                        f"no token for {self.provider} in time (timeout: total)", phase="total"
+                    ) from error
 
     def _accepted(self, request: Request, token: Token | None) -> Response:
         response = self._sent(request, token)
@@ -299,6 +316,16 @@ class Exchange:
             log.debug(
                 "%s %s %s: %s, %.3f s", request.method, parts.netloc, parts.path, outcome, seconds
             )
+
+
+def _program_ends() -> bool:
+    """Return whether this is on the way out of the program: then nobody wants to wait."""
+    error = sys.exc_info()[1]
+    while error is not None:  # the end of a generator stands before what brought it about
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            return True
+        error = error.__context__
+    return sys.is_finalizing()
 
 
 class _Left(BaseException):

@@ -100,6 +100,8 @@ class FileTokenStore(TokenStore):
     wall: Callable[[], float] = field(default=time.time, kw_only=True, repr=False)
     _memory: MemoryTokenStore = field(init=False, repr=False)
     _warned: set[str] = field(factory=set, init=False, repr=False)
+    # Since when others hold the lock: callers may wait for it in short turns.
+    _busy_since: float | None = field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._memory = MemoryTokenStore(clock=self.clock, wall=self.wall)
@@ -150,7 +152,8 @@ class FileTokenStore(TokenStore):
         if fcntl is None:
             return self._memory.fetch(key, renew, timeout=timeout)
         flight = self._memory.flight(key)
-        deadline = None if timeout is None else time.monotonic() + timeout
+        began = time.monotonic()
+        deadline = None if timeout is None else began + timeout
         while True:
             left = None if deadline is None else deadline - time.monotonic()
             try:
@@ -159,6 +162,7 @@ class FileTokenStore(TokenStore):
                 found = flight.get()
             if found is not None:
                 return found
+            self._busy_since = self._busy_since or began
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError("another process was not done renewing the token in time")
 
@@ -168,6 +172,7 @@ class FileTokenStore(TokenStore):
         """Renew a token that no other process has renewed, and write it down."""
         self._look(key, flight)
         with self._locked(*self._patience(flight, deadline)) as locked:
+            self._busy_since = None
             if locked:
                 self._look(key, flight)
             entry = self._memory.entry(renew())
@@ -182,8 +187,10 @@ class FileTokenStore(TokenStore):
         """
         if flight.get() is not None:
             return 0.0, True
-        left = math.inf if deadline is None else deadline - time.monotonic()
-        return min(left, self.lock_wait), left <= self.lock_wait
+        now = time.monotonic()
+        left = math.inf if deadline is None else deadline - now
+        patience = self.lock_wait - (now - (self._busy_since or now))
+        return min(left, patience), left <= patience
 
     def _look(self, key: str, flight: Flight) -> None:
         """Leave if another process wrote a fresh token; a stale one is kept to fall back on."""
