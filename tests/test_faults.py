@@ -187,7 +187,7 @@ def check_secrets(error, caplog):
 
 
 def check_next(server, client, name):
-    """The same client answers the next question at once, whatever came before."""
+    """Assert that the same client answers the next question at once, whatever came before."""
     assert not server.conversations
     server.answers.clear()
     assert client.chat(PROMPT).text == FULL
@@ -449,6 +449,20 @@ def test_the_new_connection_in_its_place_is_an_attempt_like_any_other(server, na
     # An attempt of h2o and AiChatOnline comes on a connection that its first steps have used.
     again = 4 if name in ("h2o", "aichatonline") else 3
     assert server.count("chat") - before == again
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_of_many_kept_connections_that_died_only_one_is_tried(server, name):
+    slept = []
+    client = client_of(server, name, max_retries=RetryPolicy(1, sleep=slept.append))
+    streams = [client.stream(PROMPT) for _ in range(4)]
+    assert ["".join(stream) for stream in streams] == [FULL] * 4
+    server.answers["chat"] = lambda peer: (reset if peer.served else chat)(peer)
+
+    assert client.chat(PROMPT).text == FULL
+
+    assert server.count("chat") <= 4 + 2
+    assert not slept
 
 
 @pytest.mark.parametrize("name", DIALECTS)

@@ -268,7 +268,8 @@ def measured(bench: Bench, name: str, quick: bool) -> dict[str, Any]:
     measure = MEASURES[name]
     found: dict[str, Any] = {}
     took = time.monotonic()
-    for turn in range(measure.rounds):
+    rounds_due = min(measure.rounds, measure.quick_rounds) if quick else measure.rounds
+    for turn in range(rounds_due):
         for who in measure.who:
             rounds = found.setdefault(who, [])
             if who not in bench.pythons or isinstance(rounds, str):
@@ -285,8 +286,9 @@ def measured(bench: Bench, name: str, quick: bool) -> dict[str, Any]:
 
 
 def chosen(only: list[str]) -> list[str]:
-    """Return the measures whose names begin with one of those wanted."""
-    return [name for name in MEASURES if not only or name.startswith(tuple(only))]
+    """Return the measures that are named, or whose names begin so."""
+    families = tuple(name for name in only if name not in MEASURES)
+    return [name for name in MEASURES if not only or name in only or name.startswith(families)]
 
 
 def run(quick: bool, only: list[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from gigachat import GigaChat
 
 class Asker:
     def __init__(self, url, ca=None):
-        self.client = GigaChat(base_url=url, access_token="t")
+        self.client = GigaChat(base_url=url, access_token="t", model="GigaChat")
 
     def question(self, messages):
         return messages if isinstance(messages, str) else {"messages": messages}
