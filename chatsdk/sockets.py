@@ -81,6 +81,10 @@ class _TLSSocket(_Watched, ssl.SSLSocket):
             self.settimeout(watch.remaining())
         super().do_handshake(block)
 
+    def __del__(self) -> None:
+        # The ssl module makes one and loses it open when the peer is gone before the handshake.
+        self.close()
+
     def send(self, *args: Any, **options: Any) -> int:
         if self.watch is not None:  # a large body leaves in many pieces, each of them a wait
             self.settimeout(self.watch.remaining())
