@@ -43,8 +43,8 @@ class ChatError(Exception):
         partial: The `Reply` so far if the answer had begun, else None.
         retryable: Whether the same call may be sent again without harm.
         retry_after: Seconds that the server asked to wait, or None.
-        circuit: ``"open"`` if a retry was due and the retry budget of the host was used up, so
-            that the call failed at once; else ``"closed"``.
+        circuit: ``"open"`` if so much had failed at the host that the call was not tried again, or
+            not sent at all; else ``"closed"``.
     """
 
     circuit = "closed"
@@ -64,10 +64,10 @@ class ChatError(Exception):
         self.retryable = retryable
         self.retry_after = retry_after
 
-    def open_circuit(self, host: str) -> None:
-        """Note that it was not tried again, since too much at this host fails."""
+    def open_circuit(self, reason: str) -> None:
+        """Note that too much fails at the host, and what that meant for the call."""
         self.circuit = "open"
-        self.args = (f"{self}; not tried again: the retry budget for {host} is used up",)
+        self.args = (f"{self}; {reason}",)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by class, arguments and attributes, since keywords are not in ``args``."""

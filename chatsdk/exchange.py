@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 CLEAN_UP = 2.0  # s for all that is sent after a call
 CLEAN_UP_DROPPED = 0.7  # s for the same when a loop was left: maybe by Ctrl-C, which is not told
 CLEAN_UP_INTERRUPTED = 0.5  # s for the same when the program is about to end
+KNOCK = 1.0  # s that a call waits at a host where too much fails, before it is not sent at all
 TOKEN_TURN = 0.2  # s that a call waits for another one's token before it looks whether it goes on
 ERROR_BODY = 2.0  # s for the body of an error
 HEADERS = {
@@ -65,6 +66,7 @@ class Exchange:
         self._response: Response | None = None
         self._cookies = RequestsCookieJar()
         self._at_the_end: list[Request] = []
+        self._admitted = False  # whether this attempt is paid for, where it has a price
         self._cleaner: Exchange | None = None
         self._hurry = self._cleans_up = False
 
@@ -121,6 +123,7 @@ class Exchange:
             response.close()
             self.watch.release()
         self._at_the_end = []
+        self._admitted = False
         try:
             if requests_left:
                 self._clean_up(requests_left)
@@ -147,10 +150,10 @@ class Exchange:
     def spend(self, error: ChatError) -> bool:
         """Pay for one more attempt at the host of the last request; if that fails, note it."""
         host = urlsplit(self._request.url).netloc if self._request else ""
-        paid = self._transport.budget(host).spend(error)
-        if not paid:
-            error.open_circuit(host)
-        return paid
+        self._admitted = self._transport.budget(host).spend(error)
+        if not self._admitted:
+            error.open_circuit(f"not tried again: the retry budget for {host} is used up")
+        return self._admitted
 
     def earn(self) -> None:
         """Let a success at the host of the last request count."""
@@ -246,6 +249,8 @@ class Exchange:
 
     def _sent(self, request: Request, token: Token | None) -> Response:
         """Send a request; a kept connection that turns out dead is replaced by a new one, once."""
+        if not self._admitted:
+            self._admit(urlsplit(request.url).netloc)
         self.watch.fresh = False
         try:
             return self._attempt(request, token)
@@ -254,6 +259,18 @@ class Exchange:
                 raise
         self.watch.fresh = True
         return self._attempt(request, token)
+
+    def _admit(self, host: str) -> None:
+        """Pay for this attempt if so much fails at the host that each one has its price."""
+        budget = self._transport.budget(host)
+        if not (self._cleans_up or budget.admit()):
+            left = self.watch.left()
+            self.watch.sleep(KNOCK if left is None else min(left, KNOCK))
+            if not budget.admit():
+                error = APIConnectionError(f"{self.provider} was not asked")
+                error.open_circuit(f"too much fails at {host}: only one call a second is sent")
+                raise error
+        self._admitted = True
 
     def _died_unanswered(self) -> bool:
         watch = self.watch

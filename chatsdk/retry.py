@@ -39,8 +39,13 @@ class Budget:
     """What all calls of a client may spend on retries at one host: a token bucket.
 
     The numbers are botocore's: 500 units, 5 for a retry, 10 for one after a timeout, 1 back for a
-    call that succeeds.  Beside that 5 units come back each second, so that a dead host gets one
-    retry a second however many threads knock, and a long outage is not the end of all retries.
+    call that succeeds.  Beside that 5 units come back each second, the price of one attempt.
+
+    When it is empty the circuit is open until a call succeeds: new calls have to pay as well, so
+    that a dead host gets one attempt a second however many threads knock.
+
+    Attributes:
+        open: Whether the circuit is.
     """
 
     UNITS = 500.0
@@ -51,6 +56,7 @@ class Budget:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin with a full bucket."""
         self._clock = clock
+        self.open = False
         self._lock = threading.Lock()
         self._units = self.UNITS
         self._at = clock()
@@ -58,6 +64,15 @@ class Budget:
     def spend(self, error: ChatError) -> bool:
         """Take what a retry after this error costs; return whether there was enough."""
         cost = self.RETRY_AFTER_TIMEOUT if isinstance(error, APITimeoutError) else self.RETRY
+        paid = self._pay(cost)
+        self.open = self.open or not paid
+        return paid
+
+    def admit(self) -> bool:
+        """Return whether a new call may be sent, for which it pays while the circuit is open."""
+        return not self.open or self._pay(self.RETRY)
+
+    def _pay(self, cost: float) -> bool:
         with self._lock:
             now = self._clock()
             self._units = min(self.UNITS, self._units + (now - self._at) * self.PER_SECOND)
@@ -68,7 +83,8 @@ class Budget:
             return True
 
     def earn(self) -> None:
-        """Give back a little after a success."""
+        """Give back a little after a success, and close the circuit."""
+        self.open = False
         if self._units < self.UNITS:
             with self._lock:
                 self._units = min(self.UNITS, self._units + 1)

@@ -163,6 +163,7 @@ def fields(name: str, url: str) -> dict[str, Any]:
     return given
 
 
+PATIENCE = 15.0  # s for what a test expects to come much sooner
 PATIENT = {"connect": 20, "first": 20, "read": 20, "total": 40}  # s, where no wait is tested
 
 
@@ -322,9 +323,13 @@ class Peer:
         self.sock.close()
 
     def stall(self) -> None:
-        """Do nothing until the other side leaves."""
-        while True:
-            self._receive()
+        """Do nothing until the other side leaves; who has not after `PATIENCE` is thrown out."""
+        self.sock.settimeout(PATIENCE)
+        try:
+            while True:
+                self._receive()
+        except TimeoutError:
+            self.reset()
 
     def pause(self, seconds: float) -> None:
         """Do nothing for a while."""
@@ -696,13 +701,15 @@ def dripping(data: bytes, every: float = 0.02) -> Answer:
 
 
 def for_ever(step: Answer, every: float = 0.0) -> Answer:
-    """Do something again and again, until the other side leaves."""
+    """Do something again and again until the other side leaves, or `PATIENCE` is over."""
 
     def answer(peer: Peer) -> None:
-        while True:
+        ends = time.monotonic() + PATIENCE
+        while time.monotonic() < ends:
             step(peer)
             if every:
                 peer.pause(every)
+        peer.reset()
 
     return answer
 

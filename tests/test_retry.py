@@ -5,6 +5,7 @@ from __future__ import annotations
 from email.utils import formatdate
 import math
 import socket
+import threading
 import time
 
 import pytest
@@ -17,6 +18,7 @@ from chatsdk.errors import (
     APITimeoutError,
     AuthenticationError,
     CancelledError,
+    ChatError,
     ProtocolError,
     ProviderError,
     RateLimitError,
@@ -459,6 +461,46 @@ def test_successes_fill_a_budget_up_and_no_further():
     for _ in range(1000):
         budget.earn()
     assert spent(budget, ServerError()) == 100
+
+
+def test_a_circuit_is_open_from_an_empty_budget_to_the_next_success():
+    clock = Clock()
+    budget = Budget(clock)
+    assert all(budget.admit() for _ in range(1000))
+
+    spent(budget, ServerError())
+    assert budget.open and not budget.admit()
+    clock.now += 1
+    assert budget.admit() and not budget.admit()
+    clock.now += 1
+    assert budget.open and budget.admit()
+
+    budget.earn()
+    assert not budget.open and all(budget.admit() for _ in range(1000))
+
+
+def test_a_dead_host_is_asked_once_a_second_however_many_threads_knock(serve):
+    server = serve(*[status(503)] * 400)
+    with Client(gigachat(server), max_retries=RetryPolicy(2, initial=0)) as client:
+        over = time.monotonic() + 2.0
+        errors = []
+
+        def knock():
+            while time.monotonic() < over:
+                with pytest.raises(ChatError) as caught:
+                    client.chat("Hi")
+                errors.append(caught.value)
+
+        threads = [threading.Thread(target=knock) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    # A hundred retries are in the budget, and each has a call before it; then one a second.
+    assert len(server.requests) < 16 + 150 + 5 + 4
+    assert any("was not asked" in str(error) for error in errors)
+    assert {error.circuit for error in errors[-16:]} == {"open"}
 
 
 def test_a_call_whose_host_has_no_budget_left_fails_at_once_and_says_so(serve):

@@ -8,8 +8,7 @@ import sys
 
 import matplotlib
 from matplotlib import pyplot as plt
-from plans import LENGTHS, Line, WIDTHS
-from plans import CONTENDERS
+from plans import CONTENDERS, LENGTHS, Line, WIDTHS
 import report
 
 COLORS = {
@@ -46,23 +45,30 @@ def costs(found, path):
     bars = axes.barh(labels, [numbers[name] for name in names], color=[COLORS[n] for n in names])
     axes.bar_label(bars, [report.short(numbers[name]) for name in names], padding=3)
     axes.set_xscale("log")
-    axes.margins(x=0.1)
+    axes.set_xlim(1, 2 * max(numbers.values()))
     axes.set_xlabel(f"µs a chunk, of 20,000 (logarithmic)\n{caption(found)}")
     save(figure, path)
 
 
 def growth(found, path):
     """Draw what a chunk costs in longer streams, and a call among more threads."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.2), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.4), layout="constrained")
     curves(found, left, "chunks", LENGTHS)
     left.set_xlabel("chunks in a stream")
     left.set_ylabel("µs a chunk")
     curves(found, right, "threads", WIDTHS)
     right.set_xlabel("threads that share a client")
     right.set_ylabel("µs a short call")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=5)
+    known = {label: curve for axes in (left, right) for curve, label in labelled(axes)}
+    names = [label for label in CONTENDERS.values() if label in known]
+    curves_known = [known[label] for label in names]
+    figure.legend(curves_known, names, loc="outside upper center", ncols=3)
     figure.supxlabel(caption(found), fontsize="small")
     save(figure, path)
+
+
+def labelled(axes):
+    return zip(*axes.get_legend_handles_labels())
 
 
 def curves(found, axes, measure, sizes):
@@ -79,7 +85,7 @@ def curves(found, axes, measure, sizes):
 
 
 def save(figure, path):
-    figure.savefig(path, metadata={"Date": None, "Creator": None})
+    figure.savefig(path, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     lines = [line.rstrip() for line in path.read_text("utf-8").splitlines()]
     path.write_text("\n".join(lines) + "\n", "utf-8")
 

@@ -112,6 +112,13 @@ MEASURES = {
         {"count": 4_000, "workers": 8},  # 20,000 in the five rounds
         {"count": 300},
     ),
+    "map-posts": Measure(
+        "many",
+        ("requests",),
+        "stream-1",
+        {"count": 4_000, "workers": 8, "kept": False},
+        {"count": 300},
+    ),
     "map-journal": Measure(
         "many",
         OURS,
@@ -192,6 +199,7 @@ LINES = [
     ],
     Line("map, CPU of a short prompt", "map", limits={"R": 1.0}),
     Line("with a journal", "map-journal", limits={"R": 1.3}, base="map"),
+    Line("without a session", "map-posts"),
     Line("time of a prompt", "map", "wall"),
     Line("growth of memory over a round", "map", "bytes", "MB"),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any
 
@@ -80,6 +81,15 @@ def about(found: Results) -> list[str]:
     return told
 
 
+def parts(found: Results) -> list[tuple[str, str, str]]:
+    """Return title, way and us of each part that was measured."""
+    return [
+        (title, way, short(cost))
+        for title, ways in found.get("parts", {}).items()
+        for way, cost in ways.items()
+    ]
+
+
 def text(found: Results, lines: list[Line]) -> str:
     """Return the table for a wide screen."""
     names = columns(found)
@@ -88,19 +98,20 @@ def text(found: Results, lines: list[Line]) -> str:
         more = "; ".join(ratios(found, line))
         rows.append([line.title, UNITS[line.unit], *cells(found, line, names), more])
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    parts = []
+    told = []
     for title, unit, *values, more in rows:
         numbers = [value.rjust(width) for value, width in zip(values, widths[2:])]
         first = f"{title.ljust(widths[0])} {unit.ljust(widths[1])}"
-        parts.append("  ".join([first, *numbers, more]).rstrip())
+        told.append("  ".join([first, *numbers, more]).rstrip())
     failed = [
         f"failed: {measure}, {who}: {rounds}"
         for measure, results in found["results"].items()
         for who, rounds in results.items()
         if isinstance(rounds, str)
     ]
+    small = [f"{title}: {way}: {cost} us" for title, way, cost in parts(found)]
     missing = [f"missing: {name}: {why}" for name, why in found["missing"].items()]
-    return "\n".join([*about(found), "", *parts, "", *failed, *missing]).rstrip()
+    return "\n".join([*about(found), "", *told, "", *small, "", *failed, *missing]).rstrip()
 
 
 def rst(found: Results, lines: list[Line]) -> str:
@@ -119,6 +130,19 @@ def rst(found: Results, lines: list[Line]) -> str:
         "   :header-rows: 1",
         "",
     ]
-    for row in rows:
-        told += [f"   {'*' if place == 0 else ' '} - {cell}".rstrip() for place, cell in enumerate(row)]
-    return "\n".join(told) + "\n"
+    return "\n".join([*told, *listed(rows)]) + "\n"
+
+
+def parts_rst(found: Results) -> str:
+    """Return the parts for the docs."""
+    told = [".. Written by the benchmarks; see Makefile, target bench.", "", ".. list-table::"]
+    rows = [("part", "way", "µs"), *parts(found)]
+    return "\n".join([*told, "   :header-rows: 1", "", *listed(rows)]) + "\n"
+
+
+def listed(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return rows as those of a list-table."""
+    told = []
+    for first, *rest in rows:
+        told += [f"   * - {first}", *[f"     - {cell}".rstrip() for cell in rest]]
+    return told

@@ -28,7 +28,7 @@ import report
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 PLACE = ROOT / "build" / "bench"
-PATIENCE = 180  # s for one contender's part of a round
+PATIENCE = 300  # s for one contender's part of a round
 LONGEST_INSTALL = 600  # s
 
 IN_A_QUICK_RUN = ("chatsdk", "fast", "raw", "requests")
@@ -38,7 +38,7 @@ WITH = {  # what else tells something when its version changes
     "raw": ("orjson",),
     "requests": ("requests", "urllib3"),
     "gigachat": ("gigachat", "httpx", "pydantic"),
-    "openai": ("openai", "httpx", "pydantic"),
+    "openai": ("openai", "httpx", "httpx2", "pydantic"),
     "litellm": ("litellm", "openai"),
 }
 VERSIONS = """
@@ -50,6 +50,8 @@ for name in sys.argv[1:]:
     except PackageNotFoundError:
         pass
 """
+DECODERS = ("msgspec", "orjson")
+ROOTS = "import certifi; print(certifi.contents())"
 IMPORT = "import time; c = time.process_time(); import {}; print(time.process_time() - c)"
 
 
@@ -105,9 +107,7 @@ def environment(name: str, needed: list[str]) -> str | None:
 
 
 def versions(name: str, python: str) -> dict[str, str]:
-    output = subprocess.run(
-        [python, "-c", VERSIONS, *WITH[name]], env=clean(), capture_output=True, text=True, check=True
-    ).stdout
+    output = printed([python, "-c", VERSIONS, *WITH[name]])
     found = dict(line.split() for line in output.splitlines())
     if name in ("chatsdk", "fast"):
         text = (ROOT / "chatsdk" / "version.py").read_text("utf-8")
@@ -115,7 +115,14 @@ def versions(name: str, python: str) -> dict[str, str]:
     return found
 
 
-def certificate() -> tuple[Path, Path] | None:
+def printed(command: list[str], env: dict[str, str] | None = None) -> str:
+    """Run a short program and return what it prints."""
+    return subprocess.run(
+        command, env=env or clean(), capture_output=True, text=True, check=True, timeout=PATIENCE
+    ).stdout
+
+
+def certificate(python: str) -> tuple[Path, Path] | None:
     """Return the server's certificate and a bundle like certifi's that trusts it, or None."""
     folder = PLACE / "tls"
     key, bundle = folder / "server.pem", folder / "bundle.pem"
@@ -126,19 +133,13 @@ def certificate() -> tuple[Path, Path] | None:
     subject = ["-subj", "/CN=benchmark", "-addext", "subjectAltName=IP:127.0.0.1"]
     how = ["-newkey", "rsa:2048", "-nodes", "-x509", "-days", "30"]
     where = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
-    done = subprocess.run([openssl, "req", *how, *subject, *where], capture_output=True, check=False)
-    if done.returncode:
+    try:
+        printed([openssl, "req", *how, *subject, *where])
+    except subprocess.CalledProcessError:
         return None
     cert = (folder / "cert.pem").read_text("ascii")
     key.write_text((folder / "key.pem").read_text("ascii") + cert, "ascii")
-    python = PLACE / "requests" / "bin" / "python"
-    roots = subprocess.run(
-        [str(python), "-c", "import certifi; print(certifi.contents())"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    bundle.write_text(roots + cert, "utf-8")
+    bundle.write_text(printed([python, "-c", ROOTS]) + cert, "utf-8")
     return key, bundle
 
 
@@ -197,7 +198,7 @@ class Bench:
         self.pythons = pythons
         self.stack = stack
         self.workers: dict[str, Process] = {}
-        pems = certificate()
+        pems = certificate(pythons["requests"]) if "requests" in pythons else None
         self.bundle = None if pems is None else str(pems[1])
         command = [sys.executable, str(HERE / "server.py"), *([str(pems[0])] if pems else [])]
         self.ports = stack.enter_context(Process(command, clean())).read()
@@ -238,21 +239,23 @@ class Bench:
             program = [str(HERE / "fresh.py"), module(name), url]
         before = os.times()
         try:
-            done = subprocess.run(
-                [self.pythons[name], *program],
-                env=self.env(name),
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=PATIENCE,
-            )
+            output = printed([self.pythons[name], *program], self.env(name))
         except subprocess.SubprocessError as error:
             return {"error": str(error)}
         after = os.times()
         if work == "import":
-            return {"cpu": float(done.stdout)}
+            return {"cpu": float(output)}
         spent = after.children_user - before.children_user
         return {"cpu": spent + after.children_system - before.children_system}
+
+    def parts(self, python: str | None) -> dict[str, dict[str, float]]:
+        """Return what the parts of a call cost."""
+        if python is None:
+            return {}
+        program = str(HERE / "parts.py")
+        address = f"http://127.0.0.1:{self.ports['http']}"
+        found: dict[str, dict[str, float]] = json.loads(printed([python, program, address]))
+        return found
 
 
 def module(name: str) -> str:
@@ -306,7 +309,7 @@ def run(quick: bool, only: list[str]) -> dict[str, Any]:
             missing[name] = "setup.cfg has no such extra"
     found = {
         "date": date.today().isoformat(),
-        "quick": quick,
+        "whole": not quick and not only,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "versions": {name: versions(name, python) for name, python in pythons.items()},
@@ -321,6 +324,8 @@ def run(quick: bool, only: list[str]) -> dict[str, Any]:
                 found["results"][name] = measured(bench, name, quick)
             else:
                 found["missing"][name] = "there is no openssl to make a certificate"
+        if found["whole"]:
+            found["parts"] = bench.parts(environment("parts", [*needed["chatsdk"], *DECODERS]))
     return found
 
 
@@ -344,15 +349,18 @@ def main() -> None:
         found = run(asked.quick, asked.only)
         results.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     print(report.text(found, LINES))
+    if asked.docs and not found["whole"]:
+        sys.exit("the docs are written from a whole run only")
     if asked.docs:
         folder = ROOT / "docs" / "explanation" / "figures"
         folder.mkdir(exist_ok=True)
         (folder / "table.inc").write_text(report.rst(found, LINES), "utf-8")
+        (folder / "parts.inc").write_text(report.parts_rst(found), "utf-8")
         python = environment("figures", ["matplotlib"])
         if python is None:
             say("matplotlib cannot be installed: no figures are drawn")
         else:
-            subprocess.run([python, str(HERE / "figures.py"), str(results), str(folder)], check=True)
+            printed([python, str(HERE / "figures.py"), str(results), str(folder)])
 
 
 if __name__ == "__main__":

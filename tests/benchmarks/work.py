@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+import gc
 from importlib import import_module
 from pathlib import Path
 import statistics
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import threading
 from time import monotonic, perf_counter, process_time
+from timeit import Timer
 import tracemalloc
 
 LONG = [  # 41 messages of 1 kB
@@ -37,13 +39,11 @@ def asker(url, ca=None):
 
 def repeated(act, shortest=SHORTEST):
     """Return the CPU of one act among as many as take the shortest time."""
-    count, began = 0, process_time()
-    while True:
-        act()
-        count += 1
-        cpu = process_time() - began
-        if cpu > shortest:
-            return cpu / count
+    # timeit would measure without the garbage collector.
+    timer, count = Timer(act, gc.enable, process_time), 1
+    while (cpu := timer.timeit(count)) < shortest:
+        count *= 2
+    return cpu / count
 
 
 def memory():
@@ -187,13 +187,14 @@ def fan_out(url, width, ideal):
     return {"wall": (perf_counter() - began) / ideal}
 
 
-def many(url, count, workers, journal=False):
+def many(url, count, workers, journal=False, **more):
     """Ask many short prompts over threads."""
     client = asker(url)
     before = memory()
     prompts = (f"prompt {number}" for number in range(count))
     with tempfile.TemporaryDirectory() as folder:
-        more = {"journal": f"{folder}/journal.db"} if journal else {}
+        if journal:
+            more["journal"] = f"{folder}/journal.db"
         cpu, began = process_time(), perf_counter()
         came = sum(1 for _ in client.map(prompts, workers, **more))
         cpu, wall = process_time() - cpu, perf_counter() - began

@@ -49,7 +49,7 @@ class Asker:
                 parts = [rest]
                 for event in events:
                     # Before the event stand the end and the size of chunks, if there are any.
-                    event = event[event.index(b"data: ") + 6 :]
+                    _, _, event = event.partition(b"data: ")
                     if event == b"[DONE]":
                         whole = True
                         break

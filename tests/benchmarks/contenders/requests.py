@@ -37,6 +37,15 @@ class Asker:
     def call(self, messages):
         return self.post(messages, False).json()["choices"][0]["message"]["content"]
 
-    def map(self, prompts, workers):
+    def map(self, prompts, workers, kept=True):
+        """Ask over threads; ``kept`` is False without a session, over a connection for each."""
+
+        def ask(prompt):
+            asker = self if kept else Asker(self.url.removesuffix("/chat/completions"))
+            text = "".join(asker.stream(prompt))
+            if not kept:
+                asker.session.close()
+            return text
+
         with ThreadPoolExecutor(workers) as pool:
-            yield from pool.map(lambda prompt: "".join(self.stream(prompt)), prompts)
+            yield from pool.map(ask, prompts)
