@@ -14,6 +14,7 @@ from chatsdk import Client
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 20  # s
+LOADED = 1  # s that a loaded machine may add to a promise
 
 
 def by_model(**answers):
