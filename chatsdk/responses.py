@@ -123,10 +123,6 @@ class Response(requests.Response):
                 raise fail(error) from error
             if watch.cancelled and not watch.sheltered:
                 raise CancelledError("the stream was closed by another thread")
-            # http.client takes a negative chunk size, and all that follows for the chunk.
-            left = getattr(getattr(self.raw, "_fp", None), "chunk_left", None)
-            if isinstance(left, int) and left < 0:
-                raise fail(ValueError("a negative chunk size"))
             if not chunk:
                 watch.release()
                 return

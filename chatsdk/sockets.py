@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+import http.client
 import os
 import socket
 import ssl
@@ -26,6 +27,7 @@ from urllib3.util.connection import allowed_gai_family
 
 from chatsdk.deadlines import Timeout, Watch
 from chatsdk.errors import ConfigurationError
+from chatsdk.wire import Chunks
 
 POOL = 256  # idle connections kept for a host; more threads than that open more and close them
 _local = threading.local()
@@ -91,9 +93,34 @@ class _TLSSocket(_Watched, ssl.SSLSocket):
         return super().send(*args, **options)
 
 
+class _Answer(http.client.HTTPResponse):
+    """An answer that takes the chunked framing off all that has arrived at once."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._chunks = Chunks()
+
+    def _read1_chunked(self: Any, n: int) -> bytes:
+        chunks = self._chunks
+        data = b""
+        while not data and not chunks.ended:
+            if chunks.fault is not None:
+                raise http.client.HTTPException(chunks.fault)
+            received = self.fp.read1(n)
+            if not received:
+                if not chunks.last:
+                    raise http.client.IncompleteRead(b"")
+                break  # some servers end without the blank line after the last chunk
+            data = chunks.feed(received)
+        if not data or chunks.ended:
+            self._close_conn()
+        return data
+
+
 class _Connecting:
     """What both kinds of connections do beside urllib3's own."""
 
+    response_class = _Answer
     used = False  # whether it has carried a request
 
     def _new_conn(self: Any) -> socket.socket:
