@@ -120,7 +120,7 @@ class _Answer(http.client.HTTPResponse):
 class _Connecting:
     """What both kinds of connections do beside urllib3's own."""
 
-    response_class = _Answer
+    response_class: Any = _Answer
     used = False  # whether it has carried a request
 
     def _new_conn(self: Any) -> socket.socket:
