@@ -165,7 +165,8 @@ class GigaChat(Provider):
     def check(self, query: Query) -> None:
         """Refuse what has no form here, before anything is sent."""
         super().check(query)
-        self.payload(query)
+        special = tuple(m for m in query.messages if m.role == "tool" or m.tool_calls)
+        self.payload(attrs.evolve(query, messages=special))  # texts alone have no flaw to find
 
     def list_models(self, fetch: Fetch) -> list[Model]:
         """Return the models that the service lists for this account."""
@@ -332,8 +333,9 @@ def _message(message: Message) -> dict[str, Any]:
         raise UnsupportedError("gigachat knows at most one function call in a message")
     for call in message.tool_calls:
         said["function_call"] = {"name": call.name, "arguments": call.arguments or {}}
-    state = message.state or {}
-    return {**said, **given(functions_state_id=state.get("functions_state_id"))}
+    if message.state and message.state.get("functions_state_id") is not None:
+        said["functions_state_id"] = message.state["functions_state_id"]
+    return said
 
 
 def _object(result: str) -> str:
