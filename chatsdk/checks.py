@@ -42,7 +42,7 @@ _KEYS = [attribute.name for attribute in attrs.fields(Message)]
 def _message(item: Any, where: str) -> Message:
     if isinstance(item, str):
         item = Message("user", item)
-    elif isinstance(item, Mapping):
+    elif type(item) is dict or isinstance(item, Mapping):
         item = _from_mapping(item, where)
     if not isinstance(item, Message):
         raise TypeError(
@@ -77,12 +77,12 @@ def _from_mapping(item: Mapping[str, Any], where: str) -> Message:
     calls = item.get("tool_calls") or ()
     if not isinstance(calls, (list, tuple)):
         raise TypeError(f"{where}: tool_calls must be a list, not {type(calls).__name__}")
-    calls = tuple(_tool_call(call, where) for call in calls)
+    calls = tuple([_tool_call(call, where) for call in calls])
     content = item.get("content")
     if content is None and calls:
         content = ""
-    id, state = item.get("tool_call_id"), item.get("state")
-    return Message(item["role"], content, item.get("name"), id, calls, state)  # type: ignore[arg-type]
+    rest: Any = (content, item.get("name"), item.get("tool_call_id"), calls, item.get("state"))
+    return Message(item["role"], *rest)
 
 
 def _tool_call(call: Any, where: str) -> ToolCall:

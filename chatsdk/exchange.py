@@ -129,7 +129,8 @@ class Exchange:
             if requests_left:
                 self._clean_up(requests_left)
         finally:
-            self._cookies = RequestsCookieJar()
+            if self._cookies:
+                self._cookies = RequestsCookieJar()
             self._transport.ended(self)
 
     def cancel(self, *, hurry: bool = False) -> None:
@@ -319,7 +320,7 @@ class Exchange:
             # Not requests' own json=, which escapes: services ask for UTF-8 as it is.
             body = _encode(request.json).encode()
             headers["Content-Type"] = "application/json"
-        # As `requests.Request.prepare` does it, without its search for what is not there: 90 us less.
+        # As `requests.Request` does it, without a search for what is not there: 90 us less.
         prepared: Any = requests.PreparedRequest()  # partly untyped in requests
         prepared.method, prepared.url = request.method, _quoted(request.url)
         prepared.prepare_headers(headers)
