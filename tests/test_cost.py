@@ -1,7 +1,7 @@
 """What a chunk and a call cost, counted in calls of functions: no clock, so no noise.
 
-A limit that is passed is no fault by itself: it says that the road of every chunk, or of every call,
-has become longer.  Then shorten it, or raise the limit knowingly.
+A limit that is passed is no fault by itself: it says that the road of every chunk, or of every
+call, has become longer.  Then shorten it, or raise the limit knowingly.
 """
 
 from __future__ import annotations
