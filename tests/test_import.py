@@ -170,7 +170,7 @@ def test_the_simulator_knows_nothing_of_the_client(name):
 
 
 # Those that not every system has, and those that a single call does without.
-LATE = {"fcntl", "msvcrt", "urllib3.contrib.socks", "chatsdk.mapping", "chatsdk.pace"}
+LATE = {"fcntl", "msgspec", "msvcrt", "urllib3.contrib.socks", "chatsdk.mapping", "chatsdk.pace"}
 
 
 def test_only_extras_are_imported_late():
