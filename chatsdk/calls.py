@@ -99,9 +99,11 @@ class Call:
             request = route.provider.prepare(route.query, self._exchange.fetch)
             body = self._exchange.open(request)
             yield None
-            for delta in route.provider.deltas(route.query, body):
+            deltas = iter(route.provider.deltas(route.query, body))
+            for delta in deltas:
                 self._handed = True
                 yield delta
+                yield from deltas
         except (ChatError, GeneratorExit):
             raise
         except Exception as error:

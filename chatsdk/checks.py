@@ -42,7 +42,7 @@ _KEYS = [attribute.name for attribute in attrs.fields(Message)]
 def _message(item: Any, where: str) -> Message:
     if isinstance(item, str):
         item = Message("user", item)
-    elif isinstance(item, Mapping):
+    elif type(item) is dict or isinstance(item, Mapping):
         item = _from_mapping(item, where)
     if not isinstance(item, Message):
         raise TypeError(
@@ -51,15 +51,19 @@ def _message(item: Any, where: str) -> Message:
         )
     if item.role not in ROLES:
         raise ValueError(f"{where}: " + str(unknown(ValueError, "role", item.role, list(ROLES))))
-    for name, text in (
-        ("content", item.content),
-        ("name", item.name or ""),
-        ("tool_call_id", item.tool_call_id or ""),
-    ):
-        if not isinstance(text, str):
-            raise TypeError(f"{where}: {name} must be a str, not {type(text).__name__}")
-        check_text(text, f"{where}: {name}")
+    _check_member(item.content, where, "content")
+    if item.name:
+        _check_member(item.name, where, "name")
+    if item.tool_call_id:
+        _check_member(item.tool_call_id, where, "tool_call_id")
     return item
+
+
+def _check_member(text: Any, where: str, name: str) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"{where}: {name} must be a str, not {type(text).__name__}")
+    if not text.isascii():  # known without a look at the text
+        check_text(text, f"{where}: {name}")
 
 
 def _from_mapping(item: Mapping[str, Any], where: str) -> Message:
@@ -73,12 +77,12 @@ def _from_mapping(item: Mapping[str, Any], where: str) -> Message:
     calls = item.get("tool_calls") or ()
     if not isinstance(calls, (list, tuple)):
         raise TypeError(f"{where}: tool_calls must be a list, not {type(calls).__name__}")
-    calls = tuple(_tool_call(call, where) for call in calls)
+    calls = tuple([_tool_call(call, where) for call in calls])
     content = item.get("content")
     if content is None and calls:
         content = ""
-    details = {key: item[key] for key in item if key not in ("content", "tool_calls")}
-    return Message(**details, content=content, tool_calls=calls)  # type: ignore[arg-type]
+    rest: Any = (content, item.get("name"), item.get("tool_call_id"), calls, item.get("state"))
+    return Message(item["role"], *rest)
 
 
 def _tool_call(call: Any, where: str) -> ToolCall:

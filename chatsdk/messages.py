@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import json
 from typing import Any
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 
 @frozen
@@ -92,8 +92,31 @@ class ToolCallPart:
     arguments: str = ""
 
 
+@define
+class _Step:
+    """A `Delta` while it is made; making one gives the finished Delta.
+
+    A frozen class of attrs sets its attributes one by one through `object`: 0.85 us for a Delta,
+    and one is made for every chunk.  Made open and then closed it takes 0.4 us.
+    """
+
+    text: str = ""
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallPart, ...] = ()
+    final: bool = False
+    model: str | None = None
+    id: str | None = None
+    state: Mapping[str, Any] | None = None
+    raw: Any = field(default=None, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.__class__ = Delta
+
+
 @frozen
-class Delta:
+class Delta(_Step):
     """One step of a stream; an attribute that this step does not tell is empty or None.
 
     Attributes:
@@ -109,16 +132,10 @@ class Delta:
         raw: The decoded frame.
     """
 
-    text: str = ""
-    finish_reason: str | None = None
-    usage: Usage | None = None
-    reasoning: str = ""
-    tool_calls: tuple[ToolCallPart, ...] = ()
-    final: bool = False
-    model: str | None = None
-    id: str | None = None
-    state: Mapping[str, Any] | None = None
-    raw: Any = field(default=None, repr=False)
+    __attrs_post_init__ = None  # type: ignore[assignment]  # is closed from the start
+
+
+step: type[Delta] = _Step  # type: ignore[assignment]  # the quick way to make a Delta
 
 
 @frozen

@@ -56,17 +56,13 @@ class Response(requests.Response):
     ) -> Iterator[Any]:
         """Yield lines as they arrive: cut at LF, CR or CR LF, or at a one-byte delimiter."""
         splitter = Lines(delimiter, self.limits.frame_bytes)
-        watch = self.watch
         for chunk in self._chunks(chunk_size or READ):
             lines = splitter.feed(chunk)
-            if watch is not None and splitter.unfinished[:1] not in b": \t\r":
+            watch = self.watch
+            if watch is not None and any(map(_is_data, (splitter.unfinished, *lines))):
                 watch.silent = 0.0
-            for line in lines:
-                if watch is not None and line[:1] not in b": \t\r":  # else a comment or blank
-                    watch.silent = 0.0
-                yield line.decode(errors="replace") if decode_unicode else line
-        for line in splitter.end():
-            yield line.decode(errors="replace") if decode_unicode else line
+            yield from _decoded(lines) if decode_unicode else lines
+        yield from _decoded(splitter.end()) if decode_unicode else splitter.end()
 
     def hurry(self) -> None:
         """Let the rest of the body come soon or not at all."""
@@ -123,12 +119,16 @@ class Response(requests.Response):
                 raise fail(error) from error
             if watch.cancelled and not watch.sheltered:
                 raise CancelledError("the stream was closed by another thread")
-            # http.client takes a negative chunk size, and all that follows for the chunk.
-            left = getattr(getattr(self.raw, "_fp", None), "chunk_left", None)
-            if isinstance(left, int) and left < 0:
-                raise fail(ValueError("a negative chunk size"))
             if not chunk:
                 watch.release()
                 return
             watch.silent += watch.clock() - began
             yield chunk
+
+
+def _is_data(line: bytes) -> bool:
+    return line[:1] not in b": \t\r"  # else a comment or blank
+
+
+def _decoded(lines: list[bytes]) -> list[str]:
+    return [line.decode(errors="replace") for line in lines]

@@ -111,12 +111,7 @@ class Stream:
 
     def deltas(self) -> Iterator[Delta]:
         """Yield steps instead of text: reasoning, pieces of tool calls and usage as well."""
-        while True:
-            try:
-                delta = self._step()
-            except StopIteration:
-                return
-            yield delta
+        return iter(self._step, None)
 
     @property
     def text(self) -> str:
@@ -236,24 +231,29 @@ class Stream:
 
     def _add(self, delta: Delta) -> Delta:
         """Add a step to the sum, and return it with its text put in order."""
-        text = self._text_mender.mended(delta.text)
-        reasoning = self._reasoning_mender.mended(delta.reasoning)
+        text, reasoning = delta.text, delta.reasoning
+        if text:
+            text = self._text_mender.mended(text)
+            self._text.write(text)
+            if text and self._first is None:
+                self._first = self._clock()
+        if reasoning:
+            reasoning = self._reasoning_mender.mended(reasoning)
+            self._reasoning.write(reasoning)
         if text is not delta.text or reasoning is not delta.reasoning:
             delta = evolve(delta, text=text, reasoning=reasoning)
-        if text:
-            if self._first is None:
-                self._first = self._clock()
-            self._text.write(text)
-        if reasoning:
-            self._reasoning.write(reasoning)
         for part in delta.tool_calls:
             self._calls.setdefault(part.index, _CallSum()).add(part)
         if delta.raw is not None:
             self._raw = delta.raw
-        self._usage = delta.usage or self._usage
-        self._finish = delta.finish_reason or self._finish
-        self._model = delta.model or self._model
-        self._id = delta.id or self._id
+        if delta.model:
+            self._model = delta.model
+        if delta.usage:
+            self._usage = delta.usage
+        if delta.finish_reason:
+            self._finish = delta.finish_reason
+        if delta.id:
+            self._id = delta.id
         if delta.state:
             self._state.update(delta.state)
         return delta
@@ -270,11 +270,11 @@ class _Mender:
 
     def mended(self, text: str) -> str:
         """Return the text in order; the very same if there was nothing to do."""
-        if text.isascii() and not self.half:
+        if self.half:
+            text, self.half = self.half + text, ""
+        elif text.isascii():
             return text
-        text = self.half + text
-        self.half = ""
-        if text and "\ud800" <= text[-1] <= "\udbff":
+        if "\ud800" <= text[-1] <= "\udbff":
             self.half, text = text[-1], text[:-1]
         return _printable(text)
 

@@ -79,6 +79,7 @@ def test_a_provider_is_loaded_when_it_is_asked_for(name):
     found = loaded(f"import chatsdk\nchatsdk.Client({name!r}, {options})")
 
     others = {module.partition(":")[0] for module in TABLE.values()} & found
+    assert not found & {"chatsdk.journal", "chatsdk.mapping", "sqlite3"}
     assert others == {TABLE[name].partition(":")[0]}
     assert not found & EXTRAS
 
@@ -168,9 +169,13 @@ def test_the_simulator_knows_nothing_of_the_client(name):
     assert not high & {module for module, _ in imports(name)}
 
 
+# Those that not every system has, and those that a single call does without.
+LATE = {"fcntl", "msgspec", "msvcrt", "urllib3.contrib.socks", "chatsdk.mapping", "chatsdk.pace"}
+
+
 def test_only_extras_are_imported_late():
     for name in MODULES:
         if name in ("chatsdk.cli", "chatsdk.demo"):
             continue  # a command loads what it needs
         late = {module for module, top in imports(name) if not top}
-        assert late <= EXTRAS | {"fcntl", "msvcrt", "urllib3.contrib.socks"}, name
+        assert late <= EXTRAS | LATE, name

@@ -11,6 +11,7 @@ import zlib
 import pytest
 from servers import body
 
+from chatsdk import wire
 from chatsdk.errors import ChatError, ProtocolError, StreamInterruptedError
 from chatsdk.wire import BOM, DEPTH, inflate, Limits, Lines, ndjson, parse, sse, Tail, text, whole
 
@@ -587,3 +588,52 @@ def test_a_bomb_is_unpacked_in_small_pieces_until_the_limit(encoding):
 
     assert sum(unpacked) <= 10**6
     assert max(unpacked) <= 64 * 2**10
+
+
+# chatsdk[fast]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"123456789012345678901234567890",
+        b"18446744073709551616",
+        b"-9223372036854775809",
+        b"1" * 5000,
+        b"1" * 400 + b".5",
+        b"-0",
+        b"-0.0",
+        b"1e400",
+        b"0.1e-400",
+        b"9007199254740993.0",
+        b"NaN",
+        b"[NaN, -Infinity]",
+        b"01",
+        b"1.",
+        b'"\\ud800"',
+        b'{"\\ud800": 1}',
+        b'"\\ud83d\\ude00"',
+        b'"a\x01"',
+        b'"\xff"',
+        b'"\xed\xa0\x80"',
+        b'{"a": 1, "a": 2}',
+        b"{}x",
+        b" {}\r\n",
+        BOM + b"{}",
+        b"\x0b{}",
+        b"",
+        b"[" * 250 + b"]" * 250,
+    ],
+)
+def test_the_fast_decoder_reads_what_the_careful_one_reads(frame):
+    pytest.importorskip("msgspec")
+    careful = wire._careful
+
+    assert read_by(wire._faster(careful), frame) == read_by(careful, frame)
+
+
+def read_by(decode, frame):
+    try:
+        return repr(decode(frame))
+    except (ValueError, RecursionError) as error:
+        return type(error)

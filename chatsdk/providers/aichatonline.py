@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from attrs import frozen
 
 from chatsdk.errors import ProviderError, quoted, UnsupportedError
-from chatsdk.messages import Delta, Query
+from chatsdk.messages import Delta, Query, step
 from chatsdk.providers.base import Fetch, flatten, member, merged, Provider
 from chatsdk.settings import setting, url
 from chatsdk.wire import Body, malformed, ndjson, parse, Request
@@ -100,7 +100,7 @@ class AiChatOnline(Provider):
         if event is DONE:
             return None
         text = member(_data(event) or {}, "message", str)
-        return Delta(text, raw=event) if text else None
+        return step(text, raw=event) if text else None
 
 
 def _data(event: Any) -> dict[str, Any] | None:

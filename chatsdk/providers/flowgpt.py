@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from attrs import frozen
 
 from chatsdk.errors import ProviderError, quoted
-from chatsdk.messages import Delta, Query
+from chatsdk.messages import Delta, Query, step
 from chatsdk.providers.base import Fetch, merged, Provider, system_text
 from chatsdk.settings import setting, url
 from chatsdk.wire import Body, malformed, ndjson, parse, Request
@@ -155,7 +155,7 @@ def _text(event: Mapping[str, Any]) -> Delta | None:
         return None
     if not isinstance(text, str):
         raise malformed("a text event has no text", str(event))
-    return Delta(text, raw=event) if text else None
+    return step(text, raw=event) if text else None
 
 
 def _failure(reason: Any, status: Any) -> ProviderError:

@@ -19,7 +19,7 @@ from attrs import field, frozen
 from attrs.validators import instance_of
 
 from chatsdk.errors import ProtocolError, ProviderError, quoted
-from chatsdk.messages import Delta, Query, Usage
+from chatsdk.messages import Delta, Query, step, Usage
 from chatsdk.providers.base import count, Fetch, flatten, member, merged, Provider
 from chatsdk.settings import setting, url
 from chatsdk.wire import malformed, parse, Request
@@ -176,7 +176,7 @@ class H2o(Provider):
             raise malformed("a frame has neither a token nor an error", str(event))
         text = "" if token is None or token.get("special") is True else _token_text(token)
         if generated is None:
-            return Delta(text, raw=event) if text else None
+            return step(text, raw=event) if text else None
         details = member(event, "details", dict) or {}
         finish = member(details, "finish_reason", str)
         tokens = count(details, "generated_tokens")

@@ -245,7 +245,9 @@ def body_sent(call):
 
 def check_conversation(name, **fields):
     """Hold a conversation with a simulated service; return what it was asked."""
-    with Simulator() as sim, client(name, **fields, **sim.fields(name)) as asking:
+    with Simulator(chunk_delay=0.01) as sim, client(
+        name, **fields, **sim.fields(name)
+    ) as asking:
         talk = asking.conversation(system="Be kind.")
         first = talk.chat("Hello, my name is Ann.")
         with talk.stream("What is my name?") as stream:
