@@ -10,7 +10,7 @@ VERSIONS := $(shell sed -n 's/.* Python :: \(3\.[0-9][0-9]*\)$$/\1/p' setup.cfg)
 SECONDS_TO_FUZZ = 60
 
 .PHONY: help install fmt lint types test cover docs check dist clean demo matrix lowest suite \
-	fuzz audit
+	fuzz audit fast
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -70,6 +70,9 @@ IS_CPYTHON = import sys; \
 lowest: build/lowest.txt ## the suite with the lowest versions that setup.cfg allows
 	@cat $<
 	@$(MAKE) --no-print-directory suite VENV=.venv-lowest WITH='--constraint $<'
+
+fast: ## the suite with chatsdk[fast]
+	@$(MAKE) --no-print-directory .venv-fast/.fast suite VENV=.venv-fast
 
 build/lowest.txt: setup.cfg
 	@mkdir -p build
