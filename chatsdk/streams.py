@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-import io
 import threading
 import time
 from typing import Any, Protocol
@@ -68,8 +67,9 @@ class Stream:
         self._ended: float | None = None
         self._first: float | None = None
         self._closer: int | None = None  # the thread that closed it before its end
-        self._text = io.StringIO()
-        self._reasoning = io.StringIO()
+        # Bytes: a StringIO keeps each piece that was written, 54 bytes for a word.
+        self._text = bytearray()
+        self._reasoning = bytearray()
         self._text_mender = _Mender()
         self._reasoning_mender = _Mender()
         self._calls: dict[int, _CallSum] = {}
@@ -116,7 +116,7 @@ class Stream:
     @property
     def text(self) -> str:
         """The text so far."""
-        return self._text.getvalue()
+        return self._text.decode()
 
     @property
     def reply(self) -> Reply:
@@ -129,7 +129,7 @@ class Stream:
             finish_reason=self._finish,
             usage=self._usage,
             tool_calls=tuple(self._calls[index].whole() for index in sorted(self._calls)),
-            reasoning=self._reasoning.getvalue(),
+            reasoning=self._reasoning.decode(),
             id=self._id,
             elapsed=now - self._began,
             first_text_after=None if self._first is None else self._first - self._began,
@@ -207,8 +207,8 @@ class Stream:
         raise self._failed(error)
 
     def _failed(self, error: ChatError) -> ChatError:
-        self._text.write(self._text_mender.rest())
-        self._reasoning.write(self._reasoning_mender.rest())
+        self._text += self._text_mender.rest().encode()
+        self._reasoning += self._reasoning_mender.rest().encode()
         self._end()
         error.partial = self.reply
         error.provider = error.provider or self._call.provider
@@ -234,12 +234,12 @@ class Stream:
         text, reasoning = delta.text, delta.reasoning
         if text:
             text = self._text_mender.mended(text)
-            self._text.write(text)
+            self._text += text.encode()
             if text and self._first is None:
                 self._first = self._clock()
         if reasoning:
             reasoning = self._reasoning_mender.mended(reasoning)
-            self._reasoning.write(reasoning)
+            self._reasoning += reasoning.encode()
         if text is not delta.text or reasoning is not delta.reasoning:
             delta = evolve(delta, text=text, reasoning=reasoning)
         for part in delta.tool_calls:
