@@ -92,9 +92,9 @@ class Fault:
         return value.get(name, NO) if isinstance(value, dict) else value
 
 
-SHORT = {"first": 0.15}
-SILENT = {"read": 0.15}
-TOTAL = {"total": 0.25}
+SHORT = {"first": 0.2}
+SILENT = {"read": 0.2}
+TOTAL = {"total": 0.3}
 SMALL = {"frame_bytes": 2**17, "reply_bytes": 2**18}
 INTERRUPTED = e.StreamInterruptedError
 
@@ -105,9 +105,9 @@ BEFORE_THE_HEAD = [
     Fault("it closes without a byte", fin, e.APIConnectionError, YES),
     Fault("it resets without a byte", reset, e.APIConnectionError, YES),
     Fault("it stalls without a byte", stall, e.APITimeoutError, NO,
-          timeout=SHORT, phase="first", within=0.15),
+          timeout=SHORT, phase="first", within=0.2),
     Fault("it never gets to an answer, and total is over", stall, e.APITimeoutError, NO,
-          timeout=TOTAL, phase="total", within=0.25),
+          timeout=TOTAL, phase="total", within=0.3),
     Fault("it closes within the status line", does(raw("HTTP/1.1 20"), fin),
           e.APIConnectionError, YES),
     Fault("it closes after the status line", does(raw("HTTP/1.1 200 OK\r\n"), fin),
@@ -119,10 +119,10 @@ BEFORE_THE_HEAD = [
     Fault("it resets within the head", does(raw("HTTP/1.1 200 OK\r\nA: b\r\n"), reset),
           e.APIConnectionError, YES),
     Fault("it stalls within the head", does(raw("HTTP/1.1 200 OK\r\nA: b\r\n"), stall),
-          e.APITimeoutError, NO, timeout=SHORT, phase="first", within=0.15),
+          e.APITimeoutError, NO, timeout=SHORT, phase="first", within=0.2),
     Fault("it drips its head for ever",
           does(raw("HTTP/1.1 200 OK\r\nA: "), for_ever(dripping(b"b"))),
-          e.APITimeoutError, NO, timeout=TOTAL, phase="total", within=0.25),
+          e.APITimeoutError, NO, timeout=TOTAL, phase="total", within=0.3),
     Fault("it drips its head, and then answers",
           does(dripping(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 0.001),
                lambda peer: setattr(peer, "_framing", "chunked"), every_piece, mark, end),
@@ -251,9 +251,9 @@ ERROR_BODIES = [
     _refused("a bomb", does(begin(status=400, framing="close", encoding="gzip"),
                             raw(bomb(2**26)), fin)),
     _refused("a body that stalls", does(begin(status=400), body(b'{"message":"so'), stall),
-             timeout=SILENT, within=0.15),
+             timeout=SILENT, within=0.2),
     _refused("a body that drips", does(begin(status=400), for_ever(body(b" so"), 0.02)),
-             timeout=TOTAL, within=0.25),
+             timeout=TOTAL, within=0.3),
     _refused("a body that breaks", does(begin(status=400), body(b"so"), reset)),
     _refused("a body too short", does(begin(status=400, framing="99"), body(b"so"), fin)),
     _refused("a bad chunk", does(begin(status=400), raw("zz\r\nso\r\n"), fin)),
@@ -294,24 +294,24 @@ IN_THE_BODY = [
     Fault("a clean end after text, by closing", does(begin(framing="close"), first, fin),
           ends(INTERRUPTED, OK), NEVER, FIRST),
     Fault("stall before text", does(begin(), stall), e.APITimeoutError, NO,
-          timeout=SILENT, phase="read", within=0.15),
+          timeout=SILENT, phase="read", within=0.2),
     Fault("stall after text", does(begin(), first, stall), e.APITimeoutError, NEVER, FIRST,
-          timeout=SILENT, phase="read", within=0.15),
+          timeout=SILENT, phase="read", within=0.2),
     Fault("stall within a chunk, after text",
           does(begin(), lambda peer: peer.send(b"fff\r\n" + peer.dialect.frame(FIRST)), stall),
-          e.APITimeoutError, NEVER, FIRST, timeout=SILENT, phase="read", within=0.15),
+          e.APITimeoutError, NEVER, FIRST, timeout=SILENT, phase="read", within=0.2),
     Fault("stall after text, by length", does(begin(framing="999"), first, stall),
-          e.APITimeoutError, NEVER, FIRST, timeout=SILENT, phase="read", within=0.15),
+          e.APITimeoutError, NEVER, FIRST, timeout=SILENT, phase="read", within=0.2),
     Fault("heartbeats and no data", does(begin(), for_ever(beat, 0.02)),
-          e.APITimeoutError, NO, timeout=SILENT, phase="read", within=0.15, only=FRAMED),
+          e.APITimeoutError, NO, timeout=SILENT, phase="read", within=0.2, only=FRAMED),
     Fault("heartbeats and no data, after text", does(begin(), first, for_ever(beat, 0.02)),
-          e.APITimeoutError, NEVER, FIRST, timeout=SILENT, phase="read", within=0.15, only=FRAMED),
+          e.APITimeoutError, NEVER, FIRST, timeout=SILENT, phase="read", within=0.2, only=FRAMED),
     Fault("text that drips for ever", does(begin(), for_ever(texts("мир"), 0.02)),
-          e.APITimeoutError, NEVER, SOME, timeout=TOTAL, phase="total", within=0.25),
+          e.APITimeoutError, NEVER, SOME, timeout=TOTAL, phase="total", within=0.3),
     Fault("a chunk that drips for ever", does(begin(), first, raw("ffff\r\n"),
                                               for_ever(raw(b"x"), 0.02)),
           e.APITimeoutError, NEVER, raw_text(SOME, FIRST), timeout=TOTAL, phase="total",
-          within=0.25),
+          within=0.3),
 ]
 
 
@@ -681,11 +681,11 @@ EARLIER = [
         ("closed without a byte", fin, e.APIConnectionError, YES),
         ("reset without a byte", reset, e.APIConnectionError, YES),
         ("a stall", stall, e.APITimeoutError, YES,
-         {"timeout": SHORT, "phase": "first", "within": 1.4}),
+         {"timeout": SHORT, "phase": "first", "within": 1.6}),
         ("a stall, and total is over", stall, e.APITimeoutError, NO,
-         {"timeout": TOTAL, "phase": "total", "within": 0.25}),
+         {"timeout": TOTAL, "phase": "total", "within": 0.3}),
         ("a document that drips", does(begin(), for_ever(body(b" "), 0.02)), e.APITimeoutError, NO,
-         {"timeout": TOTAL, "phase": "total", "within": 0.25}),
+         {"timeout": TOTAL, "phase": "total", "within": 0.3}),
         ("400", status(400, b'{"code":7,"message":"scope"}'), e.BadRequestError),
         ("401", status(401, b'{"code":6,"message":"key"}'), e.AuthenticationError),
         ("403", status(403), e.PermissionDeniedError),
@@ -712,7 +712,7 @@ EARLIER = [
         "visit", "aichatonline",
         ("closed without a byte", fin, e.APIConnectionError, YES),
         ("a stall", stall, e.APITimeoutError, YES,
-         {"timeout": SHORT, "phase": "first", "within": 0.45}),
+         {"timeout": SHORT, "phase": "first", "within": 0.6}),
         ("403", status(403, b"<html>", kind="text/html"), e.PermissionDeniedError),
         ("503", status(503), e.ServerError, YES),
         ("302 to another host", status(302, b"", "Location: {other}/"), e.RedirectError),
@@ -729,7 +729,7 @@ EARLIER = [
         "settings", "h2o",
         ("closed without a byte", fin, e.APIConnectionError, YES),
         ("a stall", stall, e.APITimeoutError, NO,
-         {"timeout": SHORT, "phase": "first", "within": 0.15}),
+         {"timeout": SHORT, "phase": "first", "within": 0.2}),
         ("403", status(403, b"Invalid referer", kind="text/plain"), e.PermissionDeniedError),
         ("500", status(500), e.ServerError, YES),
         ("303, as for browsers", status(303, b"", "Location: {other}/"), OK, NO, FULL),
@@ -738,7 +738,7 @@ EARLIER = [
         "create", "h2o",
         ("reset without a byte", reset, e.APIConnectionError, YES),
         ("a stall", stall, e.APITimeoutError, NO,
-         {"timeout": SHORT, "phase": "first", "within": 0.15}),
+         {"timeout": SHORT, "phase": "first", "within": 0.2}),
         ("307 to another host", status(307, b"", "Location: {other}/"), e.RedirectError),
         ("429", status(429), e.RateLimitError, YES),
         *(
@@ -782,7 +782,7 @@ WHOLE = [
           INTERRUPTED, YES),
     Fault("a document that stalls",
           does(begin(kind="application/json"), body(document()[:-20]), stall),
-          e.APITimeoutError, NO, timeout=SILENT, phase="read", within=0.15),
+          e.APITimeoutError, NO, timeout=SILENT, phase="read", within=0.2),
     Fault("two documents", _document(document() * 2), e.ProtocolError),
     Fault("a failure", _document(b'{"status":400,"message":"so"}'), e.ProviderError),
     Fault("a failure that passes", _document(b'{"status":500,"message":"so"}'), e.ProviderError,
@@ -805,12 +805,12 @@ UNTRUSTED = [
 HANDSHAKES = [
     Fault("closed", fin, e.APIConnectionError, YES),
     Fault("reset", reset, e.APIConnectionError, YES),
-    Fault("stalled", stall, e.APITimeoutError, YES, timeout={"connect": 0.15}, phase="connect",
-          within=0.45),
+    Fault("stalled", stall, e.APITimeoutError, YES, timeout={"connect": 0.2}, phase="connect",
+          within=0.6),
     Fault("stalled, and total is over", stall, e.APITimeoutError, NO, timeout=TOTAL, phase="total",
-          within=0.25),
+          within=0.3),
     Fault("dripping", for_ever(dripping(b"\x16\x03\x03\x40\x00" + b"\x02" * 50)),
-          e.APITimeoutError, YES, timeout={"connect": 0.15}, phase="connect", within=0.45),
+          e.APITimeoutError, YES, timeout={"connect": 0.2}, phase="connect", within=0.6),
 ]
 
 # Retry-After: its header lines, and the seconds that are waited; GIVES_UP: no second attempt.

@@ -324,6 +324,8 @@ class Peer:
 
     def stall(self) -> None:
         """Do nothing until the other side leaves; who has not after `PATIENCE` is thrown out."""
+        if self.left:
+            raise Gone
         self.sock.settimeout(PATIENCE)
         try:
             while True:
@@ -470,11 +472,11 @@ class Hostile:
                 self._changed.wait(0.02)  # not every change is told
         return True
 
-    def settled(self, seconds: float = 2.0) -> bool:
+    def settled(self, seconds: float = 5.0) -> bool:
         """Return whether no connection is busy, after a moment."""
         return self.until(lambda: not self.busy, seconds)
 
-    def deserted(self, seconds: float = 2.0) -> bool:
+    def deserted(self, seconds: float = 5.0) -> bool:
         """Return whether no connection is open, after a moment."""
         return self.until(lambda: not self.open, seconds)
 

@@ -11,6 +11,7 @@ from plans import CONTENDERS, Line, OURS
 SCALES = {"us": 1e6, "ms": 1e3, "MB": 1e-6, "x": 1.0}
 UNITS = {**{unit: unit for unit in SCALES}, "x": ""}
 HOW = {"median": median, "most": max, "sum": sum}
+WRITTEN = ".. Written by the benchmarks; see Makefile, target bench."
 AGAINST = {"R": "requests", "O": "openai", "raw": "raw"}
 
 Results = dict[str, Any]
@@ -122,7 +123,7 @@ def rst(found: Results, lines: list[Line]) -> str:
         title = ", ".join(part for part in (line.title, UNITS[line.unit]) if part)
         rows.append([title, *cells(found, line, names), "; ".join(ratios(found, line))])
     told = [
-        ".. Written by the benchmarks; see Makefile, target bench.",
+        WRITTEN,
         "",
         *[f"- {sentence}" for sentence in about(found)],
         "",
@@ -135,9 +136,9 @@ def rst(found: Results, lines: list[Line]) -> str:
 
 def parts_rst(found: Results) -> str:
     """Return the parts for the docs."""
-    told = [".. Written by the benchmarks; see Makefile, target bench.", "", ".. list-table::"]
+    told = [WRITTEN, "", ".. list-table::", "   :header-rows: 1", ""]
     rows = [("part", "way", "µs"), *parts(found)]
-    return "\n".join([*told, "   :header-rows: 1", "", *listed(rows)]) + "\n"
+    return "\n".join([*told, *listed(rows)]) + "\n" if rows[1:] else f"{WRITTEN}\n"
 
 
 def listed(rows: Iterable[Sequence[str]]) -> list[str]:
