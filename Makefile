@@ -10,13 +10,13 @@ VERSIONS := $(shell sed -n 's/.* Python :: \(3\.[0-9][0-9]*\)$$/\1/p' setup.cfg)
 SECONDS_TO_FUZZ = 60
 
 .PHONY: help install fmt lint types test cover docs check dist clean demo matrix lowest suite \
-	fuzz audit fast
+	fuzz audit fast bench bench-quick
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | while read -r name text; do \
-	    printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' Makefile | while read -r name text; do \
+	    printf '  make %-11s %s\n' "$$name" "$$text"; done
 
 demo: $(VENV)/.base ## talk to five services at once, all on this machine
 	@$(BIN)/python -m chatsdk demo
@@ -88,6 +88,12 @@ fuzz: $(VENV)/.fuzz ## fuzz the decoders by coverage; SECONDS_TO_FUZZ=60
 	@mkdir -p build/corpus
 	@$(BIN)/python tests/fuzz/decoders.py -max_total_time=$(SECONDS_TO_FUZZ) build/corpus \
 	    tests/fuzz/corpus
+
+bench: ## speed beside other packages; ARGS=--docs draws the figures of the docs
+	@$(PYTHON) tests/benchmarks/run.py $(ARGS)
+
+bench-quick: ## the same within two minutes, beside plain requests only
+	@$(PYTHON) tests/benchmarks/run.py --quick $(ARGS)
 
 audit: $(VENV)/.audit ## known vulnerabilities of what the package needs
 	@mkdir -p build
