@@ -113,7 +113,7 @@ def test_data_that_drips_is_data(server, name):
     def answer(peer):
         content = peer.dialect.body()
         peer.begin(framing="close")
-        peer.drip(content, 0.9 / len(content))
+        peer.drip(content, 0.6 / len(content))
         peer.fin()
 
     server.answers["chat"] = answer

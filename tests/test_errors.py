@@ -187,14 +187,14 @@ def test_what_is_like_nothing_gets_no_suggestion():
     assert str(unknown(ValueError, "role", 5, ["user"])) == "unknown role 5; there are: user"
 
 
-def test_an_error_can_note_that_the_retry_budget_of_a_host_is_used_up():
+def test_an_error_can_note_that_too_much_fails_at_a_host():
     error, _ = made(APIStatusError)
     assert error.circuit == "closed"
 
-    error.open_circuit("host:443")
+    error.open_circuit("not tried again")
 
     assert pickle.loads(pickle.dumps(error)).circuit == error.circuit == "open"
-    assert "what happened; not tried again" in str(error) and "host:443" in str(error)
+    assert str(error) == "what happened; not tried again"
 
 
 def test_connection_errors_are_one_family():

@@ -96,7 +96,7 @@ MEASURES = {
         f"threads-{width}": Measure(
             "crowd",
             SHARED,
-            args={"threads": width, "count": max(8, 1280 // width)},
+            args={"threads": width, "count": max(8, 640 // width)},
             quick={"count": max(4, 320 // width)},
             rounds=7,
         )
