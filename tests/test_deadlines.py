@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+import json
 import os
 from pathlib import Path
 import signal
@@ -321,6 +322,24 @@ def test_a_closed_client_leaves_no_connection_however_many_threads_read(server, 
         assert client.chat(PROMPT).text == FULL
 
 
+def create_slowly(peer):
+    """Create a conversation at once, and tell its id a moment later."""
+    peer.server.conversations.add(f"{1:024x}")
+    peer.pause(0.1)
+    peer.reply(200, json.dumps({"conversationId": f"{1:024x}"}).encode())
+
+
+def test_closing_while_a_conversation_is_created_leaves_none(server):
+    server.answers["create"] = create_slowly
+    with client_of(server.url, "h2o") as client:
+        with in_thread(lambda: client.chat(PROMPT)) as errors:
+            assert server.until(lambda: bool(server.conversations))
+            closes_at_once(client, errors)
+
+    assert not server.conversations
+    assert server.count("chat") == 0
+
+
 # Children
 
 
@@ -479,6 +498,16 @@ client.chat(PROMPT)
         interrupted(process)
 
     assert server.count("token") == 1
+
+
+def test_ctrl_c_while_a_conversation_is_created_leaves_none(server):
+    server.answers["create"] = create_slowly
+    with child(ASK, server.url, "h2o") as process:
+        assert server.until(lambda: bool(server.conversations), 20)
+        interrupted(process)
+
+    assert not server.conversations
+    assert server.count("chat") == 0
 
 
 # Forks

@@ -77,9 +77,9 @@ MEASURES = {
     "first": Measure("first", EVERYBODY, "first-20", {"times": 20}, {"times": 10}),
     "import": Measure("import", ("chatsdk", "requests", "gigachat", "openai", "litellm")),
     "fresh": Measure("fresh", EVERYBODY, "stream-20"),
-    "arrival": Measure("arrivals", EVERYBODY, "paced-200-5", quick={"plan": "paced-100-5"}),
+    "arrival": Measure("arrivals", EVERYBODY, "paced-200-5", quick={"plan": "paced-60-5"}),
     "arrival-close": Measure(
-        "arrivals", EVERYBODY, "paced-200-5-close", quick={"plan": "paced-100-5-close"}
+        "arrivals", EVERYBODY, "paced-200-5-close", quick={"plan": "paced-60-5-close"}
     ),
     "tls": Measure("calls", (*OURS, "requests"), "json-close", {"question": "short"}, {}, "https"),
     "kept": Measure(  # the same in each round
@@ -91,13 +91,14 @@ MEASURES = {
         "paced-100-50",
         {"threads": 128, "count": 100, "ideal": 5.0},
         {"plan": "paced-30-50", "count": 30, "ideal": 1.5},
+        quick_rounds=3,
     ),
     **{
         f"threads-{width}": Measure(
             "crowd",
             SHARED,
             args={"threads": width, "count": max(8, 640 // width)},
-            quick={"count": max(4, 320 // width)},
+            quick={"count": max(2, 160 // width)},
             rounds=7,
         )
         for width in WIDTHS
