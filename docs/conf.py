@@ -50,7 +50,8 @@ nitpick_ignore_regex = [
         r"(None|True|False|str|int|float|bool|bytes|dict|list|tuple|set|object|type|weakref\..*"
         r"|Exception|TypeError|ValueError|TimeoutError"
         r"|(typing|collections\.abc|os|ssl|pathlib|requests|attr|attrs|concurrent\.futures)\..*"
-        r"|Any|Iterable|Iterator|Mapping|Sequence|Callable|Generator|Container|IO|Path|Kind|Executor)",
+        r"|Any|Iterable|Iterator|Mapping|Sequence|Callable|Generator|Container|IO|Path|Kind"
+        r"|Executor)",
     ),
     # Types that stand in signatures and that no caller makes.
     ("py:class", r"(chatsdk\..*\.)?(Arrivals|Headers)"),
