@@ -500,16 +500,6 @@ client.chat(PROMPT)
     assert server.count("token") == 1
 
 
-def test_ctrl_c_while_a_conversation_is_created_leaves_none(server):
-    server.answers["create"] = create_slowly
-    with child(ASK, server.url, "h2o") as process:
-        assert server.until(lambda: bool(server.conversations), 20)
-        interrupted(process)
-
-    assert not server.conversations
-    assert server.count("chat") == 0
-
-
 # Forks
 
 FORK = """
