@@ -321,9 +321,10 @@ def _is_ours(connection: sqlite3.Connection, path: str) -> bool:
     Raises:
         JournalError: It is another program's, or of a later version.
     """
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    # The mark is read last: another process may set the file up between two of these.
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
     if not (application or version or tables):
         return False
     if application != APPLICATION:
