@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 import logging
+from typing import TypeVar
 
 from attrs import frozen
 
 from chatsdk.errors import CancelledError, ChatError, ProtocolError
 from chatsdk.exchange import Exchange
-from chatsdk.messages import Delta, Model, Query
-from chatsdk.providers.base import Provider
+from chatsdk.messages import Delta, Query, RateLimits, Usage
+from chatsdk.providers.base import Fetch, Provider
 from chatsdk.retry import RetryPolicy
+from chatsdk.tally import Tally
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 SECRET = 4  # characters; what is shorter is no credential, and may be a part of any word
 
@@ -34,13 +38,18 @@ class Call:
         model: The language model that is asked for.
     """
 
-    def __init__(self, exchange: Exchange, policy: RetryPolicy, routes: list[Route]) -> None:
+    def __init__(
+        self, exchange: Exchange, policy: RetryPolicy, routes: list[Route], tally: Tally
+    ) -> None:
         self.provider: str | None = None
         self.model: str | None = None
         self._exchange = exchange
         self._policy = policy
         self._routes = routes
+        self._tally = tally
         self._handed = False
+        self._answering: Provider | None = None  # who accepted the question, with these headers
+        self._headers: Mapping[str, str] = {}
 
     def cancel(self, *, hurry: bool = False) -> None:
         """End it, from any thread; in a hurry if the program is about to end."""
@@ -49,6 +58,14 @@ class Call:
     def abort(self) -> None:
         """End it and its clean-up, from any thread."""
         self._exchange.abort()
+
+    def count(self, usage: Usage) -> None:
+        """Note the tokens of the answer."""
+        self._tally.add(f"{self.provider}:{self.model}", usage)
+
+    def limits(self) -> RateLimits | None:
+        """Return what the answer's headers say of the account's limits."""
+        return self._answering.limits(self._headers) if self._answering else None
 
     def untouched(self) -> bool:
         """Return whether nothing of an answer was handed out yet."""
@@ -98,6 +115,7 @@ class Call:
         try:
             request = route.provider.prepare(route.query, self._exchange.fetch)
             body = self._exchange.open(request)
+            self._answering, self._headers = route.provider, body.headers
             yield None
             deltas = iter(route.provider.deltas(route.query, body))
             for delta in deltas:
@@ -120,14 +138,23 @@ class Call:
                 text = text.replace(secret, "***")
         error.args = (text,)
 
-    def list_models(self) -> list[Model]:
-        """Return the models that the first route's service offers."""
+    def result(self, ask: Callable[[Fetch], Result]) -> Result:
+        """Return what the first route's service says to something else than a question.
+
+        Args:
+            ask: Is handed what sends a request, and gives the result.
+        """
         provider = self._routes[0].provider
         self.provider = self._exchange.provider = provider.name
-        for attempt in self._policy.attempts(self):
-            with attempt:
-                try:
-                    return provider.list_models(self._exchange.fetch)
-                finally:
-                    self._exchange.finish()
+        try:
+            for attempt in self._policy.attempts(self):
+                with attempt:
+                    try:
+                        return ask(self._exchange.fetch)
+                    finally:
+                        self._exchange.finish()
+        except ChatError as error:
+            error.provider = error.provider or provider.name
+            self._hide_secrets(error, provider)
+            raise
         raise AssertionError("there is at least one attempt")

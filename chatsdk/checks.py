@@ -9,7 +9,9 @@ from typing import Any
 import attrs
 
 from chatsdk.errors import unknown
-from chatsdk.messages import Message, tool_call, ToolCall
+from chatsdk.media import media_from
+from chatsdk.messages import Content, Media, Message, tool_call, ToolCall
+from chatsdk.schemas import response_format
 from chatsdk.tools import tool_schema
 
 MOST = 2**63 - 1  # of any number: what is beyond, no service can mean
@@ -39,7 +41,8 @@ def messages_from(messages: Any) -> tuple[Message, ...]:
 _KEYS = [attribute.name for attribute in attrs.fields(Message)]
 
 
-def _message(item: Any, where: str) -> Message:
+def _message(given: Any, where: str) -> Message:
+    item = given
     if isinstance(item, str):
         item = Message("user", item)
     elif type(item) is dict or isinstance(item, Mapping):
@@ -51,7 +54,10 @@ def _message(item: Any, where: str) -> Message:
         )
     if item.role not in ROLES:
         raise ValueError(f"{where}: " + str(unknown(ValueError, "role", item.role, list(ROLES))))
-    _check_member(item.content, where, "content")
+    if isinstance(item.content, str):
+        _check_member(item.content, where, "content")
+    else:
+        item = _with_parts(item, where)
     if item.name:
         _check_member(item.name, where, "name")
     if item.tool_call_id:
@@ -64,6 +70,44 @@ def _check_member(text: Any, where: str, name: str) -> None:
         raise TypeError(f"{where}: {name} must be a str, not {type(text).__name__}")
     if not text.isascii():  # known without a look at the text
         check_text(text, f"{where}: {name}")
+
+
+def _with_parts(item: Message, where: str) -> Message:
+    """Return a message whose parts are checked; one of texts alone is one text."""
+    if not isinstance(item.content, (list, tuple)):
+        kind = type(item.content).__name__
+        raise TypeError(f"{where}: content must be a str, not {kind}; or a list of str and Media")
+    parts = tuple(_part(part, f"{where}: content[{n}]") for n, part in enumerate(item.content))
+    if not parts:
+        raise ValueError(f"{where}: content is empty")
+    texts = [part for part in parts if isinstance(part, str)]
+    content: Content = "".join(texts) if len(texts) == len(parts) else parts
+    return Message(
+        item.role, content, item.name, item.tool_call_id, item.tool_calls, item.state
+    )
+
+
+def _part(given: Any, where: str) -> str | Media:
+    part = _part_from_mapping(given, where) if isinstance(given, Mapping) else given
+    if isinstance(part, Media):
+        return part
+    if not isinstance(part, str):
+        raise TypeError(f"{where} must be a str or a Media, not {type(part).__name__}")
+    check_text(part, where)
+    return part
+
+
+def _part_from_mapping(part: Mapping[str, Any], where: str) -> Any:
+    """Return a part in OpenAI's shape as ours: text, or an image at a URL."""
+    if part.get("type") == "text":
+        return part.get("text")
+    image = part.get("image_url") if part.get("type") == "image_url" else None
+    url = image.get("url") if isinstance(image, Mapping) else image
+    if not isinstance(url, str) or not url.lower().startswith(("http:", "https:", "data:")):
+        raise TypeError(
+            f"{where}: a part is a str, a Media, or a text or an image_url in OpenAI's shape"
+        )
+    return media_from(url)
 
 
 def _from_mapping(item: Mapping[str, Any], where: str) -> Message:
@@ -200,7 +244,7 @@ def _tool_choice(value: Any) -> Any:
 
 
 def _response_format(value: Any) -> Any:
-    return _json("response_format", value)
+    return _json("response_format", response_format(value))
 
 
 PARAMETERS: dict[str, Callable[[Any], Any]] = {

@@ -8,14 +8,17 @@ from functools import partial
 from typing import Any, Protocol, TYPE_CHECKING, TypeVar
 import weakref
 
+from attrs import evolve
+
 from chatsdk.calls import Call, Route
 from chatsdk.checks import messages_from
 from chatsdk.conversation import Conversation
 from chatsdk.deadlines import Timeout
+from chatsdk.embeddings import array_maker, embedding_queries, joined_embeddings
 from chatsdk.errors import ConfigurationError
 from chatsdk.exchange import Exchange
 from chatsdk.fanout import Arrivals, FanOut, race
-from chatsdk.messages import Answer, Model, Query, Reply
+from chatsdk.messages import Answer, Embeddings, Message, Model, Query, Reply, Usage
 from chatsdk.providers.base import Provider
 from chatsdk.queries import query_for
 from chatsdk.retry import RetryPolicy
@@ -206,8 +209,67 @@ class Client:
     def models(self, target: Any = None) -> list[Model]:
         """Return the language models that a service offers, as it lists them where it does."""
         provider, model = self._targets.chain(target)[0]
-        route = Route(provider, Query(messages=(), model=model))
-        return Call(self._exchange(self._timeout), self._policy, [route]).list_models()
+        call = self._call(self._timeout, [Route(provider, Query(messages=(), model=model))])
+        return call.result(provider.list_models)
+
+    def count_tokens(self, messages: Any, *, target: Any = None, **params: Any) -> int:
+        """Return how many tokens a question has, as the service counts; arguments as for `chat`.
+
+        Raises:
+            UnsupportedError: The service does not count.
+        """
+        timeout = self._timeout.changed(params.pop("timeout", None))
+        route = self._routes(messages_from(messages), target, params)[0]
+        count = partial(route.provider.count_tokens, route.query)
+        return self._call(timeout, [route]).result(count)
+
+    def embed(
+        self,
+        texts: Any,
+        *,
+        target: Any = None,
+        model: str | None = None,
+        dimensions: int | None = None,
+        numpy: bool = False,
+        timeout: Any = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> Embeddings:
+        """Return texts as vectors.
+
+        Args:
+            texts: A str, or an iterable of str; more than the service takes at once are asked for
+                in several requests, one after the other.
+            target: Whom to ask instead of the client's own target; a model in it is the one that
+                makes the vectors.
+            model: That model; None: the service's usual one.
+            dimensions: The length of a vector, where it can be chosen.
+            numpy: Return the vectors as one array of float32; needs ``chatsdk[numpy]``.
+            timeout: Seconds or a `Timeout`, for each of the requests.
+            extra_body: Merged into the request's body last.
+            extra_headers: Added to the request's headers last.
+
+        Raises:
+            UnsupportedError: The service makes no vectors.
+            ProtocolError: It gave another number of them than it was asked for.
+        """
+        made = self._targets.chain(target)[0]
+        asked = embedding_queries(*made, texts, model, dimensions, extra_body, extra_headers)
+        array = array_maker() if numpy else None
+        found = []
+        for query in asked:
+            route = Route(made[0], Query(messages=(), model=query.model))
+            call = self._call(self._timeout.changed(timeout), [route])
+            found.append(call.result(partial(made[0].embed, query)))
+            if found[-1].usage is not None:
+                call.count(found[-1].usage)
+        joined = joined_embeddings(found)
+        return joined if array is None else evolve(joined, vectors=array(joined.vectors))
+
+    @property
+    def usage(self) -> dict[str, Usage]:
+        """Tokens of all answers so far, by ``"provider:model"``; `with_options` shares them."""
+        return self._transport.tally.sums()
 
     def map(
         self,
@@ -327,33 +389,43 @@ class Client:
     ) -> Stream:
         """Return the stream of an answer, everything checked and nothing sent yet."""
         timeout = self._timeout.changed(params.pop("timeout", None))
-        asked = messages_from(messages)
-        routes = [
+        routes = self._routes(messages_from(messages), target, params, stream=stream)
+        call = self._call(timeout, routes, policy)
+        wanted = params.get("response_format")
+        return self._remembered(
+            Stream(call, call.steps(), whole=whole, closed=closed, response_format=wanted)
+        )
+
+    def _routes(
+        self,
+        messages: tuple[Message, ...],
+        target: Any,
+        params: Mapping[str, Any],
+        *,
+        stream: bool = True,
+    ) -> list[Route]:
+        drop = self._drop_unsupported
+        return [
             Route(
                 provider,
-                query_for(
-                    provider,
-                    model,
-                    asked,
-                    params,
-                    stream=stream,
-                    drop_unsupported=self._drop_unsupported,
-                ),
+                query_for(provider, model, messages, params, stream=stream, drop_unsupported=drop),
             )
             for provider, model in self._targets.chain(target)
         ]
-        call = Call(self._exchange(timeout), policy or self._policy, routes)
-        return self._remembered(Stream(call, call.steps(), whole=whole, closed=closed))
+
+    def _call(
+        self, timeout: Timeout, routes: list[Route], policy: RetryPolicy | None = None
+    ) -> Call:
+        exchange = Exchange(
+            self._transport, timeout, self._limits, replace=self._policy.max_retries > 0
+        )
+        return Call(exchange, policy or self._policy, routes, self._transport.tally)
 
     def _remembered(self, made: Made) -> Made:
         """Return what `close` is to end, for as long as somebody holds it."""
         key, known = id(made), self._open
         known[key] = weakref.ref(made, lambda _: known.pop(key, None))
         return made
-
-    def _exchange(self, timeout: Timeout) -> Exchange:
-        replace = self._policy.max_retries > 0
-        return Exchange(self._transport, timeout, self._limits, replace=replace)
 
 
 def _policy(max_retries: Any) -> RetryPolicy:

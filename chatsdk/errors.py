@@ -12,13 +12,18 @@
     │   └── WorkerLostError
     ├── APIStatusError
     │   ├── BadRequestError  AuthenticationError  PermissionDeniedError  NotFoundError
-    │   ├── ConflictError  UnprocessableEntityError  RateLimitError
+    │   ├── ConflictError  UnprocessableEntityError
+    │   ├── ContextLengthError (of BadRequestError)
+    │   ├── RateLimitError
+    │   │   └── QuotaExceededError
     │   ├── RedirectError
     │   └── ServerError
     ├── ProviderError
     ├── ProtocolError
     ├── CancelledError
     ├── AllFailedError
+    ├── ExtractionError
+    ├── TurnsExceededError
     └── JournalError
 
 The error of requests, urllib3, json or the socket module that lies below is the ``__cause__``.
@@ -148,6 +153,10 @@ class BadRequestError(APIStatusError):
     """400: the service does not accept the request."""
 
 
+class ContextLengthError(BadRequestError):
+    """The messages, with the answer they ask for, are longer than the model can take."""
+
+
 class AuthenticationError(APIStatusError):
     """401: the key, or a fresh token, was refused."""
 
@@ -170,6 +179,10 @@ class UnprocessableEntityError(APIStatusError):
 
 class RateLimitError(APIStatusError):
     """429: too many requests; see ``retry_after``."""
+
+
+class QuotaExceededError(RateLimitError):
+    """402, or 429 with such a code: money or quota is used up, and waiting is no help."""
 
 
 class RedirectError(APIStatusError):
@@ -222,6 +235,34 @@ class AllFailedError(ChatError):
         self.errors = dict(errors or {})
 
 
+class ExtractionError(ChatError):
+    """An answer is not of the shape that was asked for.
+
+    Attributes:
+        attempts: Each `Reply`, the last one last.
+        errors: What was wrong with each.
+    """
+
+    def __init__(
+        self, message: str = "", *, attempts: Any = (), errors: Any = (), **details: Any
+    ) -> None:
+        super().__init__(message, **details)
+        self.attempts = tuple(attempts)
+        self.errors = tuple(errors)
+
+
+class TurnsExceededError(ChatError):
+    """The model went on calling tools after the last turn that was allowed.
+
+    Attributes:
+        run: The `Run` so far: its messages, its usage.
+    """
+
+    def __init__(self, message: str = "", *, run: Any = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.run = run
+
+
 class JournalError(ChatError):
     """A journal cannot be read or written; what it holds is as it was.
 
@@ -237,6 +278,7 @@ class JournalError(ChatError):
 STATUS_ERRORS: dict[int, type[APIStatusError]] = {
     400: BadRequestError,
     401: AuthenticationError,
+    402: QuotaExceededError,
     403: PermissionDeniedError,
     404: NotFoundError,
     409: ConflictError,

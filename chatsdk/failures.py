@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 import http.client
 import math
@@ -21,6 +22,8 @@ from chatsdk.errors import (
     CancelledError,
     ChatError,
     ConfigurationError,
+    ContextLengthError,
+    QuotaExceededError,
     quoted,
     RedirectError,
     status_error,
@@ -30,6 +33,16 @@ from chatsdk.wire import parse, Request, unix_time
 
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504, 529}
 QUOTA = ("insufficient_quota", "billing", "quota_exceeded", "credit")
+TOO_LONG = (  # what services say when messages are longer than the model's context
+    "context_length_exceeded",
+    "maximum context length",
+    "context length",
+    "context window",
+    "prompt is too long",
+    "input is too long",
+    "input token count",
+    "exceed context limit",
+)
 CHALLENGE = (
     "<title>Just a moment...</title>",
     "<title>Attention Required! | Cloudflare</title>",
@@ -141,15 +154,16 @@ def refusal(response: requests.Response, body: bytes, request: Request, name: st
     headers = response.headers
     text = body.decode(errors="replace")
     retry_after = seconds_to_wait(headers)
+    kind = _kind(status, text)
+    worth_it = kind is not QuotaExceededError and headers.get("X-Should-Retry") != "false"
     details: dict[str, Any] = {
         "status_code": status,
         "body": text,
         "headers": headers,
         "request_id": headers.get("X-Request-Id") or headers.get("Request-Id"),
-        "retryable": status in TRANSIENT and not _is_quota(status, text),
+        "retryable": status in TRANSIENT and worth_it,
         "retry_after": retry_after,
     }
-    kind: type[APIStatusError] = status_error(status)
     if kind is RedirectError:
         details["location"] = headers.get("Location")
     return kind(_sentence(response, text, request, name, retry_after), **details)
@@ -205,16 +219,26 @@ def reason_in(text: str) -> str:
     return ""
 
 
-def _is_quota(status: int, text: str) -> bool:
-    """Return whether a 429 says that money is missing, which waiting does not mend."""
-    return status == 429 and any(word in text for word in QUOTA)
+def _kind(status: int, text: str) -> type[APIStatusError]:
+    """Return the class for a status and what was said with it."""
+    if status == 429 and any(word in text for word in QUOTA):
+        return QuotaExceededError
+    if status in (400, 413) and any(word in text.lower() for word in TOO_LONG):
+        return ContextLengthError
+    return status_error(status)
 
 
 def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
     """Return what ``Retry-After`` asks for in seconds, or None if it asks for nothing sensible.
 
-    It is a number, or a date, which is taken against the answer's own ``Date`` if it has one.
+    ``Retry-After-Ms``, of OpenAI and Azure, comes first.  The other is a number, or a date, which
+    is taken against the answer's own ``Date`` if it has one.
     """
+    exactly = headers.get("Retry-After-Ms")
+    if exactly is not None:
+        with suppress(ValueError):
+            seconds = float(exactly) / 1000
+            return seconds if 0 <= seconds < math.inf else None
     asked = headers.get("Retry-After")
     if asked is None:
         return None

@@ -24,7 +24,7 @@ from requests.structures import CaseInsensitiveDict
 from chatsdk import errors
 from chatsdk.errors import CancelledError, ChatError, JournalError, WorkerLostError
 from chatsdk.inputs import Item, Outcome
-from chatsdk.messages import Answer, Message, Reply, tool_call, Usage
+from chatsdk.messages import Answer, Media, Message, Reply, tool_call, Usage
 
 APPLICATION = 0x63686A6C  # "chjl"
 VERSION = 1
@@ -449,7 +449,10 @@ def _messages_json(messages: tuple[Message, ...]) -> str:
 
 
 def _message_dict(message: Message) -> dict[str, Any]:
-    found: dict[str, Any] = {"role": message.role, "content": message.content}
+    content: Any = message.content
+    if not isinstance(content, str):
+        content = [part if isinstance(part, str) else _media_dict(part) for part in content]
+    found: dict[str, Any] = {"role": message.role, "content": content}
     for name in ("name", "tool_call_id", "state"):
         if getattr(message, name) is not None:
             found[name] = getattr(message, name)
@@ -461,7 +464,15 @@ def _message_dict(message: Message) -> dict[str, Any]:
     return found
 
 
-_REPLY = {part.name: part.default for part in attrs.fields(Reply)}
+def _media_dict(media: Media) -> dict[str, Any]:
+    """Return media without their bytes, which stand for themselves by a digest."""
+    digest = hashlib.sha256(media.data).hexdigest() if media.data is not None else None
+    found = {"media": media.kind, "mime": media.mime, "name": media.name, "url": media.url}
+    return {**found, "sha256": digest}
+
+
+_NOT_KEPT = ("limits", "response_format")
+_REPLY = {part.name: part.default for part in attrs.fields(Reply) if part.name not in _NOT_KEPT}
 _USAGE = [part.name for part in attrs.fields(Usage)]
 
 

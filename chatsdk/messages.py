@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import json
-from typing import Any
+from typing import Any, Union
 
 from attrs import define, field, frozen
+
+from chatsdk.costs import cost_of
+from chatsdk.errors import ExtractionError
+from chatsdk.schemas import build
 
 
 @frozen
@@ -36,12 +40,34 @@ def tool_call(id: str | None, name: str, raw: str) -> ToolCall:
 
 
 @frozen
+class Media:
+    """An image, a sound or a document in a message; `chatsdk.image` and its siblings make it.
+
+    Attributes:
+        kind: ``"image"``, ``"audio"`` or ``"document"``.
+        mime: What it is: ``"image/png"``; None if only the service will find out, at its ``url``.
+        data: Its bytes, or None if it has a ``url``.
+        url: Where the service can fetch it, or None.
+        name: The file's name, or None.
+    """
+
+    kind: str
+    mime: str | None = None
+    data: bytes | None = field(default=None, repr=False)
+    url: str | None = None
+    name: str | None = None
+
+
+Content = Union[str, tuple[Union[str, Media], ...]]
+
+
+@frozen
 class Message:
     """One turn of a conversation.
 
     Attributes:
         role: ``"system"``, ``"user"``, ``"assistant"`` or ``"tool"``.
-        content: The text.
+        content: The text; or a tuple of texts and `Media` in their order.
         name: For role ``"tool"``: the function whose result this is.
         tool_call_id: For role ``"tool"``: the call whose result this is, where calls have ids.
         tool_calls: For role ``"assistant"``: the calls that the model asked for.
@@ -49,11 +75,25 @@ class Message:
     """
 
     role: str
-    content: str = ""
+    content: Content = ""
     name: str | None = None
     tool_call_id: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     state: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def text(self) -> str:
+        """The text of all parts, without media."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part for part in self.content if isinstance(part, str))
+
+    @property
+    def media(self) -> tuple[Media, ...]:
+        """The parts that are no text."""
+        if isinstance(self.content, str):
+            return ()
+        return tuple(part for part in self.content if isinstance(part, Media))
 
 
 @frozen
@@ -66,6 +106,7 @@ class Usage:
         total_tokens: Both.
         cached_tokens: The part of the question that was served from a cache.
         reasoning_tokens: The part of the answer that was reasoning.
+        cost: What the service itself says that it charges, in US dollars.
     """
 
     prompt_tokens: int | None = None
@@ -73,6 +114,35 @@ class Usage:
     total_tokens: int | None = None
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+    cost: float | None = None
+
+
+@frozen
+class Limit:
+    """What a service lets an account do in a time.
+
+    Attributes:
+        limit: How many, or None.
+        remaining: How many are left, or None.
+        reset: When it is whole again, in the service's own words (a span or a date), or None.
+    """
+
+    limit: int | None = None
+    remaining: int | None = None
+    reset: str | None = None
+
+
+@frozen
+class RateLimits:
+    """What the headers of an answer say of the account's limits.
+
+    Attributes:
+        requests: Of requests.
+        tokens: Of the language model's tokens.
+    """
+
+    requests: Limit = Limit()
+    tokens: Limit = Limit()
 
 
 @frozen
@@ -155,6 +225,9 @@ class Reply:
         elapsed: Seconds from the call to the end, or so far.
         first_text_after: Seconds from the call to the first text, or None.
         raw: The decoded last body or frame, for what has no field.
+        state: What the service wants back with the next question; `message` carries it.
+        limits: What the answer's headers say of the account's limits, or None.
+        response_format: The type or schema that was asked for, or None; `parse` goes by it.
     """
 
     text: str = ""
@@ -169,11 +242,46 @@ class Reply:
     first_text_after: float | None = None
     raw: Any = field(default=None, repr=False)
     state: Mapping[str, Any] | None = field(default=None, repr=False)
+    limits: RateLimits | None = field(default=None, repr=False)
+    response_format: Any = field(default=None, repr=False)
 
     @property
     def message(self) -> Message:
         """The reply as a message, to append to the history."""
         return Message("assistant", self.text, tool_calls=self.tool_calls, state=self.state)
+
+    @property
+    def cost(self) -> float | None:
+        """What the answer costs in US dollars, or None where that is unknown.
+
+        What the service itself says comes first; else it is the price list of
+        ``chatsdk[cost]``.
+
+        Raises:
+            ConfigurationError: That extra is not installed, and the service says nothing.
+        """
+        return cost_of(self.provider, self.model, self.usage)
+
+    def parse(self, kind: Any = None) -> Any:
+        """Return the text, which is JSON, as an object.
+
+        Args:
+            kind: A type with a JSON schema, see `chatsdk.tool`; None: the ``response_format`` of the call, and
+                plain JSON values if that was no type.
+
+        Raises:
+            ExtractionError: The text is no JSON, or not of that type; the message says where.
+        """
+        wanted = self.response_format if kind is None else kind
+        try:
+            value = json.loads(self.text)
+            return value if wanted is None or isinstance(wanted, Mapping) else build(wanted, value)
+        except (ValueError, RecursionError) as error:
+            reason = str(error) or type(error).__name__
+            raise ExtractionError(
+                f"the answer is not what was asked for: {reason}",
+                provider=self.provider, partial=self, attempts=[self], errors=[reason],
+            ) from error
 
     def __str__(self) -> str:
         return self.text
@@ -223,6 +331,41 @@ class Model:
     raw: Any = field(default=None, repr=False)
 
 
+@frozen
+class Embeddings:
+    """Texts as vectors.
+
+    Attributes:
+        vectors: One for each text, in the order of the texts: lists of float, or an array of numpy
+            where that was asked for.
+        model: The model that made them.
+        usage: Tokens, or None.
+    """
+
+    vectors: Any = field(repr=lambda vectors: f"<{len(vectors)} vectors>")
+    model: str | None = None
+    usage: Usage | None = None
+
+
+@frozen(kw_only=True)
+class EmbeddingQuery:
+    """Texts to be made vectors.
+
+    Attributes:
+        texts: At least one.
+        model: The model, or None for the provider's own choice.
+        dimensions: The length of a vector, or None.
+        extra_body: Merged into the request's body last.
+        extra_headers: Added to the request's headers last.
+    """
+
+    texts: tuple[str, ...] = field(repr=False)
+    model: str | None = None
+    dimensions: int | None = None
+    extra_body: Mapping[str, Any] = field(factory=dict, repr=False)
+    extra_headers: Mapping[str, str] = field(factory=dict, repr=False)
+
+
 @frozen(kw_only=True)
 class Query:
     """What is asked, in nobody's dialect; None is "the service's default".
@@ -238,7 +381,7 @@ class Query:
         seed: For repeatable sampling.
         tools: Functions in OpenAI's shape.
         tool_choice: ``"auto"``, ``"none"``, ``"required"`` or a function in OpenAI's shape.
-        response_format: The shape that the answer must have.
+        response_format: The shape that the answer must have, a dict in OpenAI's form.
         reasoning_effort: ``"low"``, ``"medium"``, ``"high"`` or the service's own word.
         extra_body: Merged into the request's body last.
         extra_headers: Added to the request's headers last.

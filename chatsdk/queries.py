@@ -6,13 +6,11 @@ from collections.abc import Mapping
 import logging
 from typing import Any
 
-import attrs
-
 from chatsdk.checks import check_text, option, PARAMETERS
 from chatsdk.errors import unknown, UnsupportedError
 from chatsdk.messages import Message, Query
 from chatsdk.providers.base import Provider
-from chatsdk.settings import check_headers
+from chatsdk.settings import headers_from
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +61,7 @@ def query_for(
     query = Query(
         messages=_with_system(messages, params.get("system")),
         stream=stream,
-        extra_headers=_headers(params.get("extra_headers")),
+        extra_headers=headers_from(params.get("extra_headers"), "extra_headers"),
         options=options,
         **fields,
     )
@@ -92,18 +90,3 @@ def _with_system(messages: tuple[Message, ...], system: Any) -> tuple[Message, .
         raise TypeError(f"system must be a str, not {type(system).__name__}")
     check_text(system, "system")
     return (Message("system", system), *messages)
-
-
-def _headers(headers: Any) -> Mapping[str, str]:
-    if headers is None:
-        return {}
-    check_headers(None, _EXTRA_HEADERS, headers)
-    return dict(headers)
-
-
-@attrs.frozen
-class _Named:
-    name: str
-
-
-_EXTRA_HEADERS = _Named("extra_headers")

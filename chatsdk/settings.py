@@ -94,3 +94,21 @@ def check_headers(instance: Any, attribute: Any, value: Any) -> None:
                 f"{attribute.name}: the value of {name!r} begins with a blank, or has a line break,"
                 " NUL or a character beyond Latin-1"
             )
+
+
+@attrs.frozen
+class _Named:
+    name: str
+
+
+def headers_from(headers: Any, name: str) -> Mapping[str, str]:
+    """Return headers that a caller gave, checked; None is none.
+
+    Args:
+        headers: A dict of str, or None.
+        name: What the caller calls it.
+    """
+    if headers is None:
+        return {}
+    check_headers(None, _Named(name), headers)
+    return dict(headers)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from attrs import evolve
 
 from chatsdk.errors import CancelledError, ChatError
-from chatsdk.messages import Delta, Reply, tool_call, ToolCall, ToolCallPart, Usage
+from chatsdk.messages import Delta, RateLimits, Reply, tool_call, ToolCall, ToolCallPart, Usage
 
 
 class Call(Protocol):
@@ -25,6 +25,12 @@ class Call(Protocol):
 
     def abort(self) -> None:
         """End its clean-up as well."""
+
+    def count(self, usage: Usage) -> None:
+        """Note the tokens of the answer."""
+
+    def limits(self) -> RateLimits | None:
+        """Return what the answer's headers say of the account's limits."""
 
 
 class Stream:
@@ -48,6 +54,7 @@ class Stream:
         clock: Callable[[], float] = time.monotonic,
         whole: Callable[[Reply], None] | None = None,
         closed: Callable[[], None] | None = None,
+        response_format: Any = None,
     ) -> None:
         """Make a stream of steps.
 
@@ -57,12 +64,14 @@ class Stream:
             clock: Gives monotonic time in s.
             whole: Is handed the reply once it is complete.
             closed: Is called when the stream has ended, however it did.
+            response_format: What the answer was asked to be.
         """
         self._call = call
         self._steps = steps
         self._clock = clock
         self._whole = whole
         self._closed = closed
+        self._response_format = response_format
         self._began = clock()
         self._ended: float | None = None
         self._first: float | None = None
@@ -135,6 +144,8 @@ class Stream:
             first_text_after=None if self._first is None else self._first - self._began,
             raw=self._raw,
             state=self._state or None,
+            limits=self._call.limits(),
+            response_format=self._response_format,
         )
 
     def close(self) -> None:
@@ -226,6 +237,8 @@ class Stream:
             self._ended = self._clock()
             with suppress(ValueError):  # the thread that closes it is at it already
                 self._steps.close()
+            if self._usage is not None:
+                self._call.count(self._usage)
             if self._closed is not None:
                 self._closed()
 

@@ -1,4 +1,4 @@
-"""What the calls of a client share: connections, TLS contexts, proxies, tokens."""
+"""What the calls of a client share: connections, TLS contexts, proxies, tokens, the tally."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from chatsdk.errors import ConfigurationError
 from chatsdk.responses import Response
 from chatsdk.retry import Budget
 from chatsdk.sockets import Adapter, tls_context, watched
+from chatsdk.tally import Tally
 from chatsdk.tokens import TokenStore
 from chatsdk.wire import Request
 
@@ -51,6 +52,7 @@ class Transport:
         self, *, proxy: str | None, verify: bool | str | None, token_store: TokenStore
     ) -> None:
         self.tokens = token_store
+        self.tally = Tally()
         self._proxy = _checked_proxy(proxy)
         self._verify = _checked_verify(verify)
         if isinstance(self._verify, str):

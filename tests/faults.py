@@ -196,7 +196,7 @@ def _status(code: int, error: Any, asked: Any = NO, content: bytes = b'{"message
 STATUSES = [
     _status(400, e.BadRequestError),
     _status(401, e.AuthenticationError, RENEWED),
-    _status(402, e.APIStatusError),
+    _status(402, e.QuotaExceededError),
     _status(403, e.PermissionDeniedError),
     _status(404, e.NotFoundError),
     _status(405, e.APIStatusError),
@@ -207,7 +207,7 @@ STATUSES = [
     _status(422, e.UnprocessableEntityError),
     _status(425, e.APIStatusError, YES),
     _status(429, e.RateLimitError, YES),
-    _status(429, e.RateLimitError, NO, b'{"error":{"code":"insufficient_quota"}}'),
+    _status(429, e.QuotaExceededError, NO, b'{"error":{"code":"insufficient_quota"}}'),
     _status(500, e.ServerError, YES),
     _status(501, e.ServerError),
     _status(502, e.ServerError, YES),

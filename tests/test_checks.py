@@ -108,7 +108,7 @@ def test_no_messages_are_a_value_error(given):
         ({"role": "user"}, TypeError, "no content"),
         ({"role": "assistant", "tool_calls": []}, TypeError, "no content"),
         ({"role": "user", "content": None}, TypeError, "content must be a str, not NoneType"),
-        ({"role": "user", "content": [{"type": "text"}]}, TypeError, "must be a str, not list"),
+        ({"role": "user", "content": [{"type": "text"}]}, TypeError, "content[0] must be a str"),
         (Message("user", 5), TypeError, "content must be a str, not int"),
         ({"role": "usr", "content": "Hi"}, ValueError, "did you mean 'user'"),
         (Message("bot", "Hi"), ValueError, "assistant, system, tool, user"),

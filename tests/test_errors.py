@@ -149,7 +149,7 @@ class Own(ConfigurationError):
     [
         (400, "BadRequestError"),
         (401, "AuthenticationError"),
-        (402, "APIStatusError"),
+        (402, "QuotaExceededError"),
         (403, "PermissionDeniedError"),
         (404, "NotFoundError"),
         (408, "APIStatusError"),

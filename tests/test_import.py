@@ -20,8 +20,8 @@ MODULES = {
 }
 BASE = {"attr", "attrs", "requests", "tenacity", "urllib3"}
 EXTRAS = {
-    "IPython", "PIL", "httpx", "ipywidgets", "numpy", "pandas", "pydantic", "pytest", "responses",
-    "rich", "selenium", "tqdm", "trustme", "yaml",
+    "IPython", "PIL", "genai_prices", "httpx", "ipywidgets", "numpy", "pandas", "pydantic",
+    "pytest", "responses", "rich", "selenium", "tqdm", "trustme", "yaml",
 }
 
 
@@ -139,7 +139,9 @@ KNOWS = {
     "chatsdk.version": set(),
     "chatsdk.tokens": set(),
     "chatsdk.settings": LOW,
-    "chatsdk.messages": LOW,
+    "chatsdk.schemas": set(),
+    "chatsdk.costs": LOW,
+    "chatsdk.messages": LOW | {"chatsdk.costs", "chatsdk.schemas"},
     "chatsdk.deadlines": LOW,
     "chatsdk.retry": LOW,
     "chatsdk.wire": LOW,

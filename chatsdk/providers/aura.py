@@ -82,7 +82,7 @@ class Aura(Provider):
                 "tokenLimit": WINDOW,
             },
             "messages": [
-                {"role": message.role, "content": message.content}
+                {"role": message.role, "content": message.text}
                 for message in query.messages
                 if message.role != "system"
             ],

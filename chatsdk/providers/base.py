@@ -11,7 +11,17 @@ import attrs
 from attrs import field, frozen
 
 from chatsdk.errors import ChatError, ProtocolError, StreamInterruptedError, UnsupportedError
-from chatsdk.messages import Delta, Message, Model, Query
+from chatsdk.messages import (
+    Delta,
+    EmbeddingQuery,
+    Embeddings,
+    Limit,
+    Media,
+    Message,
+    Model,
+    Query,
+    RateLimits,
+)
 from chatsdk.settings import check_headers, secret
 from chatsdk.wire import Body, malformed, parse, Request, sse
 
@@ -36,6 +46,12 @@ class Provider:
         system_messages: Whether the protocol has system messages (else they are flattened).
         history: Whether the protocol has a history (else it is flattened).
         tools: Whether functions can be offered to the model.
+        media: What a message may hold beside text: MIME types by kind, ``"image"`` for example.
+        media_urls: The kinds that the service fetches itself from a URL.
+        media_bytes: The most bytes of one of them.
+        embeds: The most texts that one request for embeddings takes; 0: there are none.
+        embedding_model: The model that makes them, unless another one is asked for.
+        dimensions: Whether their length can be chosen.
         models: Language models known when this was written; the first is no default.
         aliases: Other names for them.
         parameters: The parameters that the service honours, and what each becomes.
@@ -53,6 +69,12 @@ class Provider:
     system_messages: ClassVar[bool] = True
     history: ClassVar[bool] = True
     tools: ClassVar[bool] = False
+    media: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    media_urls: ClassVar[tuple[str, ...]] = ()
+    media_bytes: ClassVar[int] = 20 * 10**6
+    embeds: ClassVar[int] = 0
+    embedding_model: ClassVar[str] = ""
+    dimensions: ClassVar[bool] = False
     models: ClassVar[tuple[str, ...]] = ()
     aliases: ClassVar[Mapping[str, str]] = {}
     parameters: ClassVar[Mapping[str, str]] = {}
@@ -81,6 +103,14 @@ class Provider:
         """Return the models that the service offers; here those known when this was written."""
         return [Model(id, self.name) for id in self.models]
 
+    def embed(self, query: EmbeddingQuery, fetch: Fetch) -> Embeddings:
+        """Return texts as vectors; there are at most `embeds` of them."""
+        raise UnsupportedError(f"{self.name} makes no embeddings", provider=self.name)
+
+    def count_tokens(self, query: Query, fetch: Fetch) -> int:
+        """Return how many tokens a question has, as the service counts."""
+        raise UnsupportedError(f"{self.name} counts no tokens", provider=self.name)
+
     def model_of(self, query: Query) -> str:
         """Return the name of the language model to ask for."""
         model = query.model or self.model
@@ -98,6 +128,26 @@ class Provider:
                     f"{self.name} knows no tools: no message of role 'tool' and no tool_calls",
                     provider=self.name,
                 )
+            if isinstance(message.content, tuple):
+                for media in message.media:
+                    self._check_media(media)
+
+    def _check_media(self, media: Media) -> None:
+        """Refuse what the service does not take: its kind, type or size."""
+        known = self.media.get(media.kind)
+        size = len(media.data or b"")
+        if known is None:
+            takes = ", ".join(["text", *self.media])
+            problem = f"takes no {media.kind} in a message, only {takes}"
+        elif media.url is not None and media.kind not in self.media_urls:
+            problem = f"fetches no {media.kind} from a URL; give its bytes or a path"
+        elif media.mime not in known and not (media.url is not None and media.mime is None):
+            problem = f"takes no {media.mime}; of this kind it takes: {', '.join(known)}"
+        elif size > self.media_bytes:
+            problem = f"takes at most {self.media_bytes} bytes of {media.kind}; this has {size}"
+        else:
+            return
+        raise UnsupportedError(f"{self.name} {problem}", provider=self.name)
 
     def secrets(self) -> list[str]:
         """Return what must stand in no message: the credentials that are sent."""
@@ -116,6 +166,10 @@ class Provider:
         return merged_headers(protocol, self.headers, extra)
 
     # What is read
+
+    def limits(self, headers: Mapping[str, str]) -> RateLimits | None:
+        """Return what an answer's headers say of the account's limits, or None."""
+        return limits_in(headers, "x-ratelimit-{what}-{kind}")
 
     def events(self, body: Body) -> Iterator[Any]:
         """Yield what the frames of an answer say; here server-sent events with JSON."""
@@ -219,6 +273,27 @@ def count(event: Mapping[str, Any], name: str) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def limits_in(headers: Mapping[str, str], form: str) -> RateLimits | None:
+    """Return the limits in an answer's headers.
+
+    Args:
+        headers: The headers.
+        form: A header's name, with ``{what}`` for limit, remaining and reset, and ``{kind}`` for
+            requests and tokens.
+    """
+
+    def limit(kind: str) -> Limit:
+        told = [headers.get(form.format(what=what, kind=kind)) for what in WHATS]
+        most, left = (int(text) if text and text.isdecimal() else None for text in told[:2])
+        return Limit(most, left, told[2])
+
+    found = RateLimits(limit("requests"), limit("tokens"))
+    return None if found == RateLimits() else found
+
+
+WHATS = ("limit", "remaining", "reset")
+
+
 def models_in(entries: Any, provider: str) -> list[Model]:
     """Return the models of a service's list: objects with ``id`` and maybe ``owned_by``."""
     models = []
@@ -230,6 +305,19 @@ def models_in(entries: Any, provider: str) -> list[Model]:
     return models
 
 
+def vectors_in_order(
+    vectors: Mapping[int, list[float]], asked: int, provider: str
+) -> list[list[float]]:
+    """Return vectors in the order of the texts.
+
+    Raises:
+        ProtocolError: There is not one for each text.
+    """
+    if sorted(vectors) != list(range(asked)):
+        raise ProtocolError(f"{provider} gave {len(vectors)} vectors for {asked} texts")
+    return [vectors[index] for index in range(asked)]
+
+
 def flatten(messages: tuple[Message, ...]) -> str:
     """Return a conversation as one text, for services that take only a prompt.
 
@@ -237,11 +325,11 @@ def flatten(messages: tuple[Message, ...]) -> str:
     the last.  These are the rules of the known clients from August 2023 on.
     """
     if len(messages) == 1:
-        return messages[0].content
-    turns = [f"{message.role.capitalize()}: {message.content}" for message in messages]
+        return messages[0].text
+    turns = [f"{message.role.capitalize()}: {message.text}" for message in messages]
     return "\n".join([*turns, "Assistant:"])
 
 
 def system_text(messages: tuple[Message, ...]) -> str:
     """Return the contents of all system messages, joined by a line feed."""
-    return "\n".join(message.content for message in messages if message.role == "system")
+    return "\n".join(message.text for message in messages if message.role == "system")

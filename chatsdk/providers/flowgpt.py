@@ -86,7 +86,7 @@ class FlowGpt(Provider):
     def payload(self, query: Query) -> dict[str, Any]:
         """Return the body: the last turn is the question, the others are its history."""
         *earlier, last = [
-            {"role": message.role, "content": message.content}
+            {"role": message.role, "content": message.text}
             for message in query.messages
             if message.role != "system"
         ]

@@ -327,7 +327,7 @@ def _message(message: Message) -> dict[str, Any]:
     if message.role == "tool":
         if not message.name:
             raise UnsupportedError("gigachat needs the function's name in a message of role 'tool'")
-        return {"role": "function", "name": message.name, "content": _object(message.content)}
+        return {"role": "function", "name": message.name, "content": _object(message.text)}
     said: dict[str, Any] = {"role": message.role, "content": message.content}
     if len(message.tool_calls) > 1:
         raise UnsupportedError("gigachat knows at most one function call in a message")
@@ -364,11 +364,10 @@ def _function_call(choice: Any) -> Any:
 def _response_format(wanted: Any) -> Any:
     if wanted is None:
         return None
-    schema = wanted.get("json_schema", wanted) if isinstance(wanted, Mapping) else None
-    if not isinstance(schema, Mapping) or "schema" not in schema:
+    if wanted["type"] != "json_schema":
         raise UnsupportedError("response_format for gigachat is a JSON schema, not plain JSON")
-    strict = schema.get("strict", True)
-    return {"type": "json_schema", "schema": schema["schema"], "strict": strict}
+    inner = wanted["json_schema"]
+    return {"type": "json_schema", "schema": inner["schema"], "strict": inner["strict"]}
 
 
 def _tool_calls(said: Mapping[str, Any]) -> tuple[ToolCallPart, ...]:
