@@ -69,6 +69,7 @@ _HOMES = {
     "chatsdk.oneoff": ("chat", "stream"),
     "chatsdk.providers.base": ("Provider",),
     "chatsdk.retry": ("RetryPolicy",),
+    "chatsdk.runs": ("Run", "RunStream", "ToolResult"),
     "chatsdk.streams": ("Stream",),
     "chatsdk.token_file": ("FileTokenStore",),
     "chatsdk.tools": ("Tool", "tool"),

@@ -53,6 +53,9 @@ from chatsdk.oneoff import stream as stream
 from chatsdk.pace import Rate as Rate
 from chatsdk.providers.base import Provider as Provider
 from chatsdk.retry import RetryPolicy as RetryPolicy
+from chatsdk.runs import Run as Run
+from chatsdk.runs import RunStream as RunStream
+from chatsdk.runs import ToolResult as ToolResult
 from chatsdk.streams import Stream as Stream
 from chatsdk.token_file import FileTokenStore as FileTokenStore
 from chatsdk.tokens import MemoryTokenStore as MemoryTokenStore

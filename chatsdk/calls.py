@@ -144,7 +144,7 @@ class Call:
         Args:
             ask: Is handed what sends a request, and gives the result.
         """
-        provider = self._routes[0].provider
+        provider, self.model = self._routes[0].provider, self._routes[0].query.model
         self.provider = self._exchange.provider = provider.name
         try:
             for attempt in self._policy.attempts(self):

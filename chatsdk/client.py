@@ -17,11 +17,13 @@ from chatsdk.deadlines import Timeout
 from chatsdk.embeddings import array_maker, embedding_queries, joined_embeddings
 from chatsdk.errors import ConfigurationError
 from chatsdk.exchange import Exchange
+from chatsdk.extraction import extract
 from chatsdk.fanout import Arrivals, FanOut, race
 from chatsdk.messages import Answer, Embeddings, Message, Model, Query, Reply, Usage
 from chatsdk.providers.base import Provider
 from chatsdk.queries import query_for
 from chatsdk.retry import RetryPolicy
+from chatsdk.runs import Run, RunStream
 from chatsdk.streams import Stream
 from chatsdk.targets import label, provider_name, Targets
 from chatsdk.tokens import MemoryTokenStore, TokenStore
@@ -154,6 +156,85 @@ class Client:
         """Return a conversation that remembers its turns; ``params`` hold for each of them."""
         return Conversation(self._asked, target=target, system=system, params=params)
 
+    def run(
+        self,
+        messages: Any,
+        tools: Any,
+        *,
+        target: Any = None,
+        max_turns: int = 8,
+        parallel: bool = False,
+        **params: Any,
+    ) -> Run:
+        """Ask, call the tools that the model asks for, and go on until it has an answer.
+
+        Args:
+            messages: The question, as for `chat`.
+            tools: Functions, see `chatsdk.tool`.  What they raise is told to the model.
+            target: Whom to ask instead of the client's own target.
+            max_turns: The most answers of the model.
+            parallel: Whether the calls of one answer run in threads, all at once.
+            **params: As for `chat`; ``tool_choice`` is for the first turn.
+
+        Raises:
+            TurnsExceededError: The last answer still asks for tools.
+            ChatError: A turn failed; ``run`` is the run so far.
+        """
+        return self._run(messages, tools, target, max_turns, parallel, params).read()
+
+    def run_stream(
+        self,
+        messages: Any,
+        tools: Any,
+        *,
+        target: Any = None,
+        max_turns: int = 8,
+        parallel: bool = False,
+        **params: Any,
+    ) -> RunStream:
+        """Do the same as `run`, and return it as it happens."""
+        return self._run(messages, tools, target, max_turns, parallel, params).open()
+
+    def _run(
+        self, messages: Any, tools: Any, target: Any, turns: int, parallel: bool, params: Any
+    ) -> RunStream:
+        asks = partial(self._asked, target=target)
+        run = RunStream(
+            asks, messages, tools, max_turns=turns, parallel=parallel, params=params
+        )
+        return self._remembered(run)
+
+    def extract(
+        self,
+        messages: Any,
+        kind: Any,
+        *,
+        target: Any = None,
+        max_attempts: int = 3,
+        **params: Any,
+    ) -> Any:
+        """Ask for an object of a type; an answer that does not fit is told why, and asked again.
+
+        A service that keeps to schemas is given one; another is told in words.
+
+        Args:
+            messages: The question, as for `chat`.
+            kind: A dataclass, an attrs class, a TypedDict, a pydantic model, any other type of
+                `chatsdk.tool`, or a JSON schema for plain JSON values, which are not checked.
+            target: Whom to ask instead of the client's own target.
+            max_attempts: The most answers.
+            **params: As for `chat`.
+
+        Raises:
+            ExtractionError: No answer fitted; ``attempts`` has all of them, ``errors`` why.
+        """
+        routes = self._targets.chain(target)
+        native = all("response_format" in provider.parameters for provider, _ in routes)
+        ask = partial(self.chat, target=target)
+        return extract(
+            ask, messages, kind, max_attempts=max_attempts, native=native, params=params
+        )
+
     def fan_out(
         self,
         messages: Any,
@@ -253,14 +334,16 @@ class Client:
             UnsupportedError: The service makes no vectors.
             ProtocolError: It gave another number of them than it was asked for.
         """
-        made = self._targets.chain(target)[0]
-        asked = embedding_queries(*made, texts, model, dimensions, extra_body, extra_headers)
+        provider, named = self._targets.chain(target)[0]
+        queries = embedding_queries(
+            provider, model or named, texts, dimensions, extra_body, extra_headers
+        )
         array = array_maker() if numpy else None
         found = []
-        for query in asked:
-            route = Route(made[0], Query(messages=(), model=query.model))
+        for query in queries:
+            route = Route(provider, Query(messages=(), model=query.model))
             call = self._call(self._timeout.changed(timeout), [route])
-            found.append(call.result(partial(made[0].embed, query)))
+            found.append(call.result(partial(provider.embed, query)))
             if found[-1].usage is not None:
                 call.count(found[-1].usage)
         joined = joined_embeddings(found)

@@ -15,9 +15,8 @@ from chatsdk.tally import summed
 
 def embedding_queries(
     provider: Provider,
-    target_model: str | None,
-    texts: Any,
     model: Any,
+    texts: Any,
     dimensions: Any,
     extra_body: Any,
     extra_headers: Any,
@@ -40,7 +39,7 @@ def embedding_queries(
         if type(dimensions) is not int or dimensions < 1:
             raise ValueError("dimensions must be an int of 1 or more")
     found = _texts(texts)
-    name = PARAMETERS["model"](model) if model is not None else target_model
+    name = PARAMETERS["model"](provider.embedding_model if model is None else model)
     body = PARAMETERS["extra_body"](extra_body) if extra_body is not None else {}
     return [
         EmbeddingQuery(

@@ -50,9 +50,11 @@ class ChatError(Exception):
         retry_after: Seconds that the server asked to wait, or None.
         circuit: ``"open"`` if so much had failed at the host that the call was not tried again, or
             not sent at all; else ``"closed"``.
+        run: The `Run` so far if the call was a turn of one, else None.
     """
 
     circuit = "closed"
+    run: Any = None
 
     def __init__(
         self,
@@ -252,15 +254,7 @@ class ExtractionError(ChatError):
 
 
 class TurnsExceededError(ChatError):
-    """The model went on calling tools after the last turn that was allowed.
-
-    Attributes:
-        run: The `Run` so far: its messages, its usage.
-    """
-
-    def __init__(self, message: str = "", *, run: Any = None, **details: Any) -> None:
-        super().__init__(message, **details)
-        self.run = run
+    """The model went on calling tools in the last turn that was allowed; see ``run``."""
 
 
 class JournalError(ChatError):

@@ -266,8 +266,8 @@ class Reply:
         """Return the text, which is JSON, as an object.
 
         Args:
-            kind: A type with a JSON schema, see `chatsdk.tool`; None: the ``response_format`` of the call, and
-                plain JSON values if that was no type.
+            kind: A type with a JSON schema, see `chatsdk.tool`; None: the ``response_format`` of
+                the call, and plain JSON values if that was no type.
 
         Raises:
             ExtractionError: The text is no JSON, or not of that type; the message says where.
@@ -353,14 +353,14 @@ class EmbeddingQuery:
 
     Attributes:
         texts: At least one.
-        model: The model, or None for the provider's own choice.
+        model: The model that makes them.
         dimensions: The length of a vector, or None.
         extra_body: Merged into the request's body last.
         extra_headers: Added to the request's headers last.
     """
 
     texts: tuple[str, ...] = field(repr=False)
-    model: str | None = None
+    model: str
     dimensions: int | None = None
     extra_body: Mapping[str, Any] = field(factory=dict, repr=False)
     extra_headers: Mapping[str, str] = field(factory=dict, repr=False)

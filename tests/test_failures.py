@@ -20,10 +20,14 @@ from chatsdk.errors import (
     APIStatusError,
     APITimeoutError,
     AuthenticationError,
+    BadRequestError,
     CancelledError,
     ConfigurationError,
+    ContextLengthError,
     PermissionDeniedError,
     ProtocolError,
+    QuotaExceededError,
+    RateLimitError,
     RedirectError,
     ServerError,
     StreamInterruptedError,
@@ -384,3 +388,48 @@ def test_no_two_phrases_of_a_message_say_the_same():
     error = refused(500, json={"message": http.client.responses[500]})
 
     assert str(error) == "gigachat answered 500 Internal Server Error"
+
+
+@pytest.mark.parametrize(
+    "exactly, plain, seconds",
+    [
+        ("1500", "9", 1.5),
+        ("0", None, 0.0),
+        ("-1", "9", None),
+        ("soon", "9", 9.0),
+        ("inf", "9", None),
+    ],
+)
+def test_retry_after_ms_comes_first(exactly, plain, seconds):
+    headers = CaseInsensitiveDict({"Retry-After-Ms": exactly})
+    if plain is not None:
+        headers["Retry-After"] = plain
+
+    assert seconds_to_wait(headers) == seconds
+
+
+@pytest.mark.parametrize(
+    "status, body, kind",
+    [
+        (402, {}, QuotaExceededError),
+        (429, {"error": {"code": "insufficient_quota"}}, QuotaExceededError),
+        (429, {"error": {"type": "billing_error"}}, QuotaExceededError),
+        (429, {"error": {"code": "rate_limit_exceeded"}}, RateLimitError),
+        (400, {"error": {"code": "context_length_exceeded"}}, ContextLengthError),
+        (400, {"error": {"message": "prompt is too long: 9 > 8 maximum"}}, ContextLengthError),
+        (413, {"error": {"message": "Input is too long"}}, ContextLengthError),
+        (400, {"error": {"message": "no such role"}}, BadRequestError),
+        (500, {"error": {"code": "context_length_exceeded"}}, ServerError),
+    ],
+)
+def test_money_and_length_have_classes_of_their_own(status, body, kind):
+    error = refused(status, json=body)
+
+    assert type(error) is kind
+    assert error.retryable == (kind in (RateLimitError, ServerError))
+
+
+def test_a_server_that_wants_no_other_attempt_gets_none():
+    assert not refused(503, headers={"x-should-retry": "false"}).retryable
+    assert refused(503, headers={"x-should-retry": "true"}).retryable
+    assert not refused(400, headers={"x-should-retry": "true"}).retryable

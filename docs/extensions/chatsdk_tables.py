@@ -24,7 +24,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
-from chatsdk import Conversation, FanOut, providers, Stream
+from chatsdk import Conversation, FanOut, providers, RunStream, Stream
 from chatsdk.simulator import FAMILIES, SCENARIOS
 
 ABILITIES = (
@@ -175,7 +175,9 @@ def signature(
 
 
 # A service's fields stand in its table; the others no caller makes.
-MADE_BY_OTHERS = (providers.base.Provider, Conversation, FanOut, Stream, BaseException)
+MADE_BY_OTHERS = (
+    providers.base.Provider, Conversation, FanOut, RunStream, Stream, BaseException
+)
 
 HOMES = ("chatsdk", "chatsdk.errors", "chatsdk.messages", "chatsdk.simulator", "chatsdk.wire")
 
