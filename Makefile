@@ -100,8 +100,8 @@ audit: $(VENV)/.audit ## known vulnerabilities of what the package needs
 	@$(PYTHON) -c '$(BOUNDS)' | sed 's/==.*//' > build/base.txt
 	@$(BIN)/pip-audit --progress-spinner=off --requirement build/base.txt
 
-dist: $(VENV)/.check ## a wheel and a source archive, into dist
-	$(BIN)/python -m build
+dist: $(VENV)/.dist ## a wheel, a source archive and a list of what they need, into dist
+	@$(BIN)/python .ci/dist
 
 clean: ## remove all that was made here, environments included
 	rm -rf .venv .venv-* build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache

@@ -25,13 +25,16 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.doctest",
+    "sphinx_copybutton",
     "chatsdk_tables",  # docs/extensions: tables made from the code, which cannot go stale
 ]
 exclude_patterns = ["build", "examples"]
 
-html_theme = "alabaster"
-html_theme_options = {"description": "requests, for chat", "fixed_sidebar": True}
+html_theme = "furo"
+html_title = f"chatsdk {version}"
 html_copy_source = False
+copybutton_prompt_text = r">>> |\.\.\. |\$ "  # what is copied can be run
+copybutton_prompt_is_regexp = True
 
 default_role = "py:obj"  # in docstrings `Timeout` means the class
 autodoc_member_order = "bysource"

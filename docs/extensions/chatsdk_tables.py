@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import inspect
 from pathlib import Path
 import re
@@ -35,6 +35,18 @@ ABILITIES = (
     ("end_mark", "a mark at the end of an answer"),
 )
 
+CAPABILITIES: dict[str, Callable[[type[Any]], Any]] = {
+    "tools": lambda kind: kind.tools,
+    "schemas": lambda kind: "response_format" in kind.parameters,
+    "reasoning": lambda kind: "reasoning_effort" in kind.parameters,
+    "images": lambda kind: "image" in kind.media,
+    "documents": lambda kind: "document" in kind.media,
+    "sound": lambda kind: "audio" in kind.media,
+    "embeddings": lambda kind: kind.embeds,
+    "counts tokens": lambda kind: kind.count_tokens is not providers.base.Provider.count_tokens,
+    "end mark": lambda kind: kind.end_mark,
+}
+
 
 def list_table(heads: Sequence[str], rows: Sequence[Sequence[str]], widths: str = "auto") -> str:
     """Return a table in reStructuredText."""
@@ -53,12 +65,18 @@ def services() -> Iterator[str]:
             f"`{kind.title} <provider-{kind.name}_>`_",
             f"``{kind.name}``",
             kind.state,
-            "yes" if kind.tools else "no",
-            "yes" if kind.end_mark else "no",
         )
         for kind in kinds
     ]
-    yield list_table(("service", "target", "the real service", "tools", "end mark"), rows)
+    yield list_table(("service", "target", "the real service"), rows)
+    yield "What each can do:\n"
+    yield list_table(
+        ("target", *CAPABILITIES),
+        [
+            (f"``{kind.name}``", *("yes" if can(kind) else "" for can in CAPABILITIES.values()))
+            for kind in kinds
+        ],
+    )
     for kind in kinds:
         yield from service(kind)
 
