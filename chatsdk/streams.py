@@ -246,12 +246,14 @@ class Stream:
         """Add a step to the sum, and return it with its text put in order."""
         text, reasoning = delta.text, delta.reasoning
         if text:
-            text = self._text_mender.mended(text)
+            if not text.isascii() or self._text_mender.half:
+                text = self._text_mender.mended(text)
             self._text += text.encode()
             if text and self._first is None:
                 self._first = self._clock()
         if reasoning:
-            reasoning = self._reasoning_mender.mended(reasoning)
+            if not reasoning.isascii() or self._reasoning_mender.half:
+                reasoning = self._reasoning_mender.mended(reasoning)
             self._reasoning += reasoning.encode()
         if text is not delta.text or reasoning is not delta.reasoning:
             delta = evolve(delta, text=text, reasoning=reasoning)
@@ -282,11 +284,8 @@ class _Mender:
         self.half = ""
 
     def mended(self, text: str) -> str:
-        """Return the text in order; the very same if there was nothing to do."""
-        if self.half:
-            text, self.half = self.half + text, ""
-        elif text.isascii():
-            return text
+        """Return the text in order; it is the same where it is all ASCII and no half waits."""
+        text, self.half = self.half + text, ""
         if "\ud800" <= text[-1] <= "\udbff":
             self.half, text = text[-1], text[:-1]
         return _printable(text)

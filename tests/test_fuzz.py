@@ -7,6 +7,7 @@ import json
 import os
 import zlib
 
+from fakes import Call
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 import pytest
@@ -147,16 +148,6 @@ def test_any_bytes_can_be_unpacked_or_are_an_error_of_ours(data, name):
 @QUICK
 def test_any_bytes_are_a_document_or_an_error_of_ours(data):
     outcome(parse(frame) for frame in [data])
-
-
-class Call:
-    provider = model = "test"
-
-    def cancel(self, *, hurry=False):
-        pass
-
-    def abort(self):
-        pass
 
 
 @pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 
+from fakes import Call
 import pytest
 
 from chatsdk import (
@@ -23,24 +24,6 @@ from chatsdk.messages import Delta, ToolCallPart
 from chatsdk.runs import RunStream
 from chatsdk.simulator import Simulator
 from chatsdk.streams import Stream
-
-
-class Call:
-    """A call that nobody ends."""
-
-    provider, model = "test", "m"
-
-    def cancel(self, *, hurry=False):
-        pass
-
-    def abort(self):
-        pass
-
-    def count(self, usage):
-        pass
-
-    def limits(self):
-        return None
 
 
 def calls(*named):

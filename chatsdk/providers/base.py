@@ -267,6 +267,23 @@ def member(event: Mapping[str, Any], name: str, kind: type[Kind]) -> Kind | None
     raise malformed(what, reprlib.repr(value))
 
 
+def text_alone(event: Any) -> str | None:
+    """Return the text of an event in OpenAI's form that tells nothing else but its model.
+
+    Most events of an answer are like that, and reading them with care takes five times as long.
+    None means that it takes that care.
+    """
+    try:
+        (choice,) = event["choices"]
+        said = choice["delta"]
+        text = said["content"]
+        alone = len(said) == 1 and not choice.get("finish_reason") and "usage" not in event
+        alone = alone and type(text) is type(event["model"]) is str
+    except (TypeError, LookupError, ValueError):
+        return None
+    return text if alone else None
+
+
 def count(event: Mapping[str, Any], name: str) -> int | None:
     """Return a number of tokens, or None if it is not told as one."""
     value = event.get(name)

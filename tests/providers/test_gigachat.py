@@ -34,7 +34,7 @@ from chatsdk import (
     Usage,
 )
 from chatsdk.providers.flowgpt import FlowGpt
-from chatsdk.providers.gigachat import GigaChat, russian_root
+from chatsdk.providers.gigachat import DONE, GigaChat, russian_root
 from chatsdk.schemas import response_format
 from chatsdk.simulator import Simulator
 
@@ -931,7 +931,7 @@ def test_a_message_is_read_like_a_delta():
 def test_the_end_mark_is_the_end():
     found = provider()
 
-    assert found.decode(found.parse(b"[DONE]")) == Delta(final=True)
+    assert found.decode(DONE) == Delta(final=True)
 
 
 @pytest.mark.parametrize("frame, words, retryable", [
