@@ -12,9 +12,10 @@ import time
 from typing import Any, Protocol
 import weakref
 
+from chatsdk.deadlines import SHELTER
 from chatsdk.errors import ChatError
 
-HURRY = 0.4  # s for all clean-up of calls that the end of the program cuts off
+HURRY = SHELTER + 0.4  # s for all clean-up of calls that the end of the program cuts off
 
 
 class Cancellable(Protocol):

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+import contextvars
 import math
 import os
+from queue import Empty, SimpleQueue
 import socket
 import threading
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import evolve, field, frozen
 
 from chatsdk.errors import ConfigurationError
 
-SHELTER = 0.3  # s that a cancelled call waits for an answer which its clean-up needs
+SHELTER = 0.3  # s that a call which is ended waits for an answer that its clean-up needs
+STEP = 0.05  # s of one wait for another thread
 LONGEST = 1e9  # s; what is beyond, no clock of a system can hold
+
+Result = TypeVar("Result")
 
 
 def _seconds(instance: Any, attribute: Any, value: Any) -> None:
@@ -181,6 +187,34 @@ class Watch:
         last.daemon = True
         last.start()
 
+    def shelter(self, job: Callable[[], Result]) -> Result:
+        """Do what the clean-up needs to know of: whatever ends the call waits for it a moment."""
+        self.sheltered = True
+        try:
+            return self._aside(job).result()
+        finally:
+            self.sheltered = False
+
+    def _aside(self, job: Callable[[], Result]) -> Future[Result]:
+        """Do a job in a thread of its own: Ctrl-C would end it halfway in this one."""
+        came: SimpleQueue[Future[Result]] = SimpleQueue()
+        work = contextvars.copy_context().run
+        thread = threading.Thread(target=work, args=(_settle, came, job), daemon=True)
+        try:
+            try:
+                thread.start()
+            except RuntimeError:  # there is none to be had, as on the way out of the program
+                _settle(came, job)
+            return _first(came)
+        except BaseException:
+            try:
+                self.cancel()
+                with suppress(Empty):
+                    _first(came, SHELTER)
+            finally:
+                self.hang_up()
+            raise
+
     def hang_up(self) -> None:
         """Shut the socket that this watch is in charge of: it will serve nobody any more."""
         with self._lock:
@@ -194,3 +228,25 @@ class Watch:
     def sleep(self, seconds: float) -> None:
         """Wait, but no longer than until the call is cancelled."""
         self._over.wait(seconds)
+
+
+def _settle(came: SimpleQueue[Future[Result]], job: Callable[[], Result]) -> None:
+    done: Future[Result] = Future()
+    try:
+        done.set_result(job())
+    except BaseException as error:
+        done.set_exception(error)
+    came.put(done)
+    del done  # it holds the error, whose traceback holds this frame
+
+
+def _first(came: SimpleQueue[Result], seconds: float = math.inf) -> Result:
+    """Wait for what comes, in steps: a signal right before a step is noticed after it.
+
+    A queue in C, since Ctrl-C inside of what Python's own waits are made of leaves locks behind.
+    """
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with suppress(Empty):
+            return came.get(timeout=STEP)
+    raise Empty

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 import json
 import logging
 import sys
@@ -86,7 +87,6 @@ class Exchange:
             APIConnectionError: Nothing came back, or not in time.
         """
         self._transport.began(self)
-        self._at_the_end.extend(request.at_the_end)
         if request.grant is None:
             self._response = self._accepted(request, None)
             return self._response
@@ -101,14 +101,9 @@ class Exchange:
 
     def fetch(self, request: Request) -> bytes:
         """Send a request of this call and return the whole body of its answer."""
-        self.watch.sheltered = request.sheltered
-        try:
-            return self.open(request).content_within(self._limits.frame_bytes)
-        finally:
-            self.watch.sheltered = False
-            response, self._response = self._response, None
-            if response is not None:
-                response.close()
+        if request.undo is None:
+            return self._fetched(request)
+        return self.watch.shelter(partial(self._created, request, request.undo))
 
     def finish(self) -> None:
         """Close the answer and send what is to be sent at the end, however the attempt ended."""
@@ -146,6 +141,7 @@ class Exchange:
     def abort(self) -> None:
         """End this call and its clean-up from another thread."""
         self.watch.cancel()
+        self.watch.hang_up()
         if self._cleaner is not None:
             self._cleaner.abort()
 
@@ -167,8 +163,30 @@ class Exchange:
         request = self._request or Request(method="", url="")
         return connection_error(error, self.watch, request, self.provider)
 
+    def _fetched(self, request: Request) -> bytes:
+        try:
+            return self.open(request).content_within(self._limits.frame_bytes)
+        finally:
+            response, self._response = self._response, None
+            if response is not None:
+                response.close()
+
+    def _created(self, request: Request, undo: Callable[[bytes], Request]) -> bytes:
+        body = self._fetched(request)
+        self._at_the_end.append(undo(body))
+        return body
+
     def _clean_up(self, requests_left: list[Request]) -> None:
         """Send the requests after a call, within a small budget; what fails is only logged."""
+        interrupted = _program_ends()
+        try:
+            self._send_last(requests_left)
+        except BaseException:
+            if not interrupted:  # but now it is: once more, in a hurry
+                self._send_last(requests_left)
+            raise
+
+    def _send_last(self, requests_left: list[Request]) -> None:
         budget = self._clean_up_budget()
         timeout = Timeout(connect=budget, first=budget, read=budget, total=budget)
         cleaner = Exchange(self._transport, timeout, self._limits)
@@ -176,8 +194,9 @@ class Exchange:
         cleaner._cleans_up = True
         self._cleaner = cleaner
         try:
-            for request in requests_left:
-                cleaner._try_twice(request)
+            while requests_left:
+                cleaner._try_twice(requests_left[0])
+                del requests_left[0]
         finally:
             self._cleaner = None
             self._transport.ended(cleaner)

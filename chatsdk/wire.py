@@ -68,13 +68,13 @@ class Request:
         grant: Traded for a token, which is sent as a bearer.
         accepts: Statuses that are a success.
         repeatable: Whether sending it twice does no harm.
-        sheltered: Whether its answer is needed for the clean-up: a call that is cancelled still
-            waits for it a moment.
+        undo: Makes, of the body of the answer, the request that undoes this one when the call
+            ends, however it ends; a call that is cancelled or interrupted meanwhile still waits a
+            moment for the answer.
         trust: A PEM text of roots to trust beside the common ones.
         verify: The provider's own CA file; a choice of the client comes first.
         advice: What to try, by status; ends the message of a status error.
         left_early: Sent when the answer to this one is left before its end.
-        at_the_end: Sent when the call ends, however it ends.
     """
 
     method: str
@@ -86,12 +86,11 @@ class Request:
     grant: Grant | None = None
     accepts: Container[int] = (200, 201)
     repeatable: bool = False
-    sheltered: bool = False
+    undo: Callable[[bytes], Request] | None = field(default=None, repr=False)
     trust: str | None = field(default=None, repr=False)
     verify: str | None = None
     advice: Mapping[int, str] = field(factory=dict)
     left_early: tuple[Request, ...] = ()
-    at_the_end: tuple[Request, ...] = ()
 
 
 class Body(Protocol):

@@ -500,6 +500,118 @@ client.chat(PROMPT)
     assert server.count("token") == 1
 
 
+def test_ctrl_c_while_a_conversation_is_created_leaves_none(server):
+    server.answers["create"] = create_slowly
+    with child(ASK, server.url, "h2o") as process:
+        assert server.until(lambda: bool(server.conversations), 20)
+        interrupted(process)
+
+    assert not server.conversations
+    assert server.count("chat") == 0
+
+
+def test_a_termination_while_a_conversation_is_created_leaves_none(server):
+    server.answers["create"] = create_slowly
+    code = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n" + ASK
+    with child(code, server.url, "h2o") as process:
+        assert server.until(lambda: bool(server.conversations), 20)
+        process.terminate()
+        _, errors = process.communicate(timeout=20)
+
+    assert process.returncode == 7, errors
+    assert not server.conversations
+    assert server.count("chat") == 0
+
+
+def test_ctrl_c_is_at_once_also_when_no_conversation_is_told_of(server):
+    server.answers["create"] = stall
+    with child(ASK, server.url, "h2o") as process:
+        assert server.until(lambda: server.count("create") == 1, 20)
+        interrupted(process)
+
+    assert server.steps == ["settings", "create"]
+
+
+def test_a_second_ctrl_c_does_not_wait_for_a_conversation(server):
+    server.answers["create"] = stall
+    code = """
+from chatsdk import deadlines
+
+def told(watch):
+    cancel(watch)
+    print("interrupted", flush=True)
+
+deadlines.SHELTER = 60
+deadlines.Watch.cancel, cancel = told, deadlines.Watch.cancel
+client_of(url, "h2o").chat(PROMPT)
+"""
+    with child(code, server.url) as process:
+        assert server.until(lambda: server.count("create") == 1, 20)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "interrupted\n"
+        interrupted(process)
+
+
+def test_ctrl_c_in_the_clean_up_does_not_lose_it(server):
+    server.answers["delete"] = in_turn(stall, hostile.PROPER["delete"])
+    with child('client_of(url, "h2o").chat(PROMPT)', server.url) as process:
+        assert server.until(lambda: server.count("delete") == 1, 20)
+        interrupted(process)
+
+    assert not server.conversations
+
+
+def test_ctrl_c_in_a_clean_up_that_gets_no_answer_is_at_once(server):
+    server.answers["delete"] = stall
+    with child('client_of(url, "h2o").chat(PROMPT)', server.url) as process:
+        assert server.until(lambda: server.count("delete") == 1, 20)
+        interrupted(process)
+
+
+MANY = {
+    "fan_out": "print(client.fan_out(PROMPT, ['h2o:a', 'h2o:b']).errors)",
+    "race": "client.race(PROMPT, ['h2o:a', 'h2o:b'])",
+    "stream_all": "print(*client.stream_all(PROMPT, ['h2o:a', 'h2o:b']))",
+    "map": "print(*client.map(list('abc'), max_workers=2))",
+}
+
+
+def create_both_slowly(peer):
+    """Create two conversations, and tell their ids a moment after both are there."""
+    server = peer.server
+    name = f"{peer.sock.getpeername()[1]:024x}"
+    server.conversations.add(name)
+    server.until(lambda: len(server.conversations) == 2)
+    peer.pause(0.1)
+    peer.reply(200, json.dumps({"conversationId": name}).encode())
+
+
+@pytest.mark.parametrize("work", MANY.values(), ids=list(MANY))
+def test_ctrl_c_while_many_conversations_are_created_leaves_none(server, work):
+    server.answers["create"] = create_both_slowly
+    with child('client = client_of(url, "h2o")\n' + work, server.url) as process:
+        assert server.until(lambda: len(server.conversations) == 2, 20)
+        interrupted(process)
+
+    assert not server.conversations
+    assert server.count("chat") == 0
+
+
+def test_a_conversation_is_also_created_when_no_thread_can_be_started(server, monkeypatch):
+    start = threading.Thread.start
+
+    def refused(thread):
+        if threading.current_thread() is threading.main_thread():
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with client_of(server.url, "h2o") as client:
+        monkeypatch.setattr(threading.Thread, "start", refused)
+        assert client.chat(PROMPT).text == FULL
+
+    assert not server.conversations
+
+
 # Forks
 
 FORK = """

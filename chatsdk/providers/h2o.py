@@ -81,16 +81,19 @@ class H2o(Provider):
     def prepare(self, query: Query, fetch: Fetch) -> Request:
         """Accept the terms, open a conversation, and return the request for an answer in it."""
         fetch(self._request("POST", "/settings", query, form=self.terms(query), accepts=REDIRECTED))
+
+        def delete(opened: bytes) -> Request:
+            return self._request("DELETE", _conversation(opened), query, repeatable=True)
+
         model = {"model": self.model_of(query)}
-        opened = fetch(self._request("POST", "/conversation", query, json=model, sheltered=True))
-        path = "/conversation/" + _conversation(opened)
+        opened = fetch(self._request("POST", "/conversation", query, json=model, undo=delete))
+        path = _conversation(opened)
         return self._request(
             "POST",
             path,
             query,
             json=merged(self.payload(query), query.extra_body),
             left_early=(self._request("POST", path + "/stop-generating", query, repeatable=True),),
-            at_the_end=(self._request("DELETE", path, query, repeatable=True),),
         )
 
     def terms(self, query: Query) -> dict[str, str]:
@@ -199,12 +202,12 @@ class H2o(Provider):
 
 
 def _conversation(body: bytes) -> str:
-    """Return the id of the conversation that was opened, fit to stand in a path."""
+    """Return the path of the conversation that was opened."""
     event = parse(body)
     found = event.get("conversationId") if isinstance(event, dict) else None
     if not isinstance(found, str) or not CONVERSATION.fullmatch(found):
         raise malformed("h2o opened no conversation", body)
-    return found
+    return "/conversation/" + found
 
 
 def _token_text(token: Mapping[str, Any]) -> str:

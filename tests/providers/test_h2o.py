@@ -260,7 +260,7 @@ def test_a_path_before_the_routes_is_kept():
         "http://localhost:5173/chat/conversation/64a1f3c2b5d6e7f809a1b2c3",
     ]
     assert {request.headers["Referer"] for request in requests} == {"http://localhost:5173/chat/"}
-    assert [request.url for request in (*requests[2].left_early, *requests[2].at_the_end)] == [
+    assert [request.url for request in (*requests[2].left_early, requests[1].undo(OPENED))] == [
         "http://localhost:5173/chat/conversation/64a1f3c2b5d6e7f809a1b2c3/stop-generating",
         "http://localhost:5173/chat/conversation/64a1f3c2b5d6e7f809a1b2c3",
     ]
@@ -408,7 +408,7 @@ def test_the_models_are_those_known():
 def test_nothing_is_trusted_beside_the_common_roots():
     settings, create, generate = prepared()
 
-    everything = [settings, create, generate, *generate.left_early, *generate.at_the_end]
+    everything = [settings, create, generate, *generate.left_early, create.undo(OPENED)]
     assert {request.trust for request in everything} == {None}
 
 
