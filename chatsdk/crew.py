@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 import contextvars
 import os
@@ -55,9 +55,11 @@ class Crew:
         self._hurry = False
         _crews.add(self)
 
-    def submit(self, job: Callable[..., Any], *args: Any) -> Future[Any]:
-        """Let a thread do a job, with the context variables of this one."""
-        return self._pool.submit(contextvars.copy_context().run, job, *args)
+    def submit(self, job: Callable[..., Any], *args: Any) -> None:
+        """Let a thread do a job, with the context variables of this one; none once it ended."""
+        with self._changed:
+            if not self.ended:
+                self._pool.submit(contextvars.copy_context().run, job, *args)
 
     @contextmanager
     def busy(self, call: Cancellable) -> Iterator[None]:

@@ -395,6 +395,18 @@ def test_a_call_that_begins_while_the_crew_ends_is_ended_too():
     assert ended == [True]
 
 
+def test_a_crew_that_has_ended_begins_nothing():
+    before, after = threading.Event(), threading.Event()
+    crew = Crew(1)
+    crew.submit(before.set)
+    assert before.wait(PATIENCE)
+
+    crew.end()
+    crew.submit(after.set)
+
+    assert not after.wait(0.05)
+
+
 # What is refused before anything is sent
 
 
