@@ -10,7 +10,7 @@ VERSIONS := $(shell sed -n 's/.* Python :: \(3\.[0-9][0-9]*\)$$/\1/p' setup.cfg)
 SECONDS_TO_FUZZ = 60
 
 .PHONY: help install fmt lint types test cover docs check dist clean demo matrix lowest suite \
-	fuzz audit fast bench bench-quick
+	fuzz audit fast bench bench-quick interop
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -95,6 +95,20 @@ bench: ## speed beside other packages; ARGS=--docs draws the figures of the docs
 bench-quick: ## the same within two minutes, beside plain requests only
 	@$(PYTHON) tests/benchmarks/run.py --quick $(ARGS)
 
+# Each word is an environment .venv-interop-WORD, made with the packages of WITH_WORD (or the
+# package WORD), in which tests/interop/test_WORD_*.py run ("-" in WORD is "_" in the name).
+INTEROP = openai
+
+interop: $(INTEROP:%=interop-%) ## the services' own SDKs against the simulator; also interop-SDK
+
+interop-%:
+	@VENV=.venv-interop-$*; $(MAKE) --no-print-directory $$VENV/.base VENV=$$VENV || exit 1; \
+	if $(MAKE) --no-print-directory $$VENV/.sdk VENV=$$VENV SDK="$(or $(WITH_$*),$*)"; then \
+	    $$VENV/bin/python -m pytest tests/interop/test_$(subst -,_,$*)_*.py $(ARGS); \
+	else \
+	    echo "SKIPPED interop-$*: $(or $(WITH_$*),$*) cannot be installed"; \
+	fi
+
 audit: $(VENV)/.audit ## known vulnerabilities of what the package needs
 	@mkdir -p build
 	@$(PYTHON) -c '$(BOUNDS)' | sed 's/==.*//' > build/base.txt
@@ -121,6 +135,11 @@ IS_NEW_ENOUGH = import sys; sys.version_info >= (3, 10) or sys.exit( \
 $(VENV)/.base: setup.cfg setup.py | $(BIN)/pip
 	@echo "installing chatsdk into $(VENV)"
 	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.sdk: $(VENV)/.base
+	@echo "installing $(SDK) into $(VENV)"
+	@$(PIP) pytest trustme $(SDK)
 	@touch $@
 
 $(VENV)/.%: $(VENV)/.base
