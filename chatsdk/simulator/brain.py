@@ -59,6 +59,7 @@ _RULES = {
 }
 _BRIEF = re.compile(r"\b(?:brief|short|concise|кратк\w*|коротк\w*)\b", re.I)
 _MOST_COUNTED = 1000
+_DEEP = 4  # a schema may refer to itself: from here on lists are empty, and null if allowed
 
 
 def think(messages: Messages) -> str:
@@ -115,19 +116,53 @@ def arguments(schema: object, messages: Messages) -> dict[str, Any]:
 
     Texts are the last word of the user's last message, or the first of the schema's choices.
     """
-    spoken = [m["content"] for m in messages if m["role"] == "user"]
-    heard = re.findall(r"[\w-]+", spoken[-1]) if spoken else []
     properties = schema.get("properties") if isinstance(schema, dict) else None
     if not isinstance(properties, dict):
         return {}
-    return {name: _example(kind, heard[-1] if heard else "") for name, kind in properties.items()}
+    word = _heard(messages)
+    return {name: _example(kind, word, schema) for name, kind in properties.items()}
 
 
-def _example(kind: object, word: str) -> Any:
-    if not isinstance(kind, dict):
+def example(schema: object, messages: Messages) -> Any:
+    """Return a value that fits a JSON Schema, made of the user's words as `arguments` are."""
+    return _example(schema, _heard(messages), schema)
+
+
+def _heard(messages: Messages) -> str:
+    spoken = [m["content"] for m in messages if m["role"] == "user"]
+    found: list[str] = re.findall(r"[\w-]+", spoken[-1]) if spoken else []
+    return found[-1] if found else ""
+
+
+def _example(kind: object, word: str, root: object, depth: int = 0) -> Any:
+    if not isinstance(kind, dict) or depth > 2 * _DEEP:
         return word
+    if "const" in kind:
+        return kind["const"]
     if choices := kind.get("enum"):
         return choices[0]
-    plain: dict[object, Any] = {"integer": 1, "number": 1.5, "boolean": True, "array": [],
-                                "object": {}, "null": None}
-    return plain.get(kind.get("type"), word)
+    if isinstance(reference := kind.get("$ref"), str):
+        return _example(_looked_up(root, reference), word, root, depth + 1)
+    if options := kind.get("anyOf") or kind.get("oneOf") or kind.get("allOf"):
+        nothing = {"type": "null"} in options and depth > _DEEP
+        return None if nothing else _example(options[0], word, root, depth + 1)
+    name = kind.get("type")
+    name = name[0] if isinstance(name, list) and name else name
+    if properties := kind.get("properties"):
+        return {key: _example(inner, word, root, depth + 1) for key, inner in properties.items()}
+    if name == "array":
+        least = kind.get("minItems") or int("items" in kind and depth <= _DEEP)
+        return [_example(kind.get("items"), word, root, depth + 1)] * least
+    if name in ("integer", "number"):
+        return max(1 if name == "integer" else 1.5, kind.get("minimum", 1))
+    plain: dict[object, Any] = {"boolean": True, "object": {}, "null": None}
+    return plain.get(name, word)
+
+
+def _looked_up(root: object, reference: str) -> object:
+    """Return what a local reference such as ``#/$defs/Place`` names, None if nothing."""
+    found: object = root
+    for step in reference.removeprefix("#").strip("/").split("/"):
+        if step:
+            found = found.get(step) if isinstance(found, dict) else None
+    return found

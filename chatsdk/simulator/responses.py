@@ -9,7 +9,7 @@ import json
 import time
 from typing import Union
 
-from .brain import think
+from .brain import example, think
 from .scenarios import Scenario
 from .scripts import normal, Speech, Step, Steps, words
 from .service import Chat, Document, Messages, Pairs, phrase, Recorded, Service
@@ -19,6 +19,7 @@ Said = Union[str, Iterable[str]]
 Reply = Union[None, Said, Callable[[Messages], Said]]
 
 _DATE_AHEAD = 2.0
+_CALLING = ("function-call", "parallel-calls", "whole-calls")
 _UPSTREAM = "Rate limit reached for requests"
 _CHALLENGE = b"""<!DOCTYPE html><html lang="en-US"><head><title>Just a moment...</title></head>
 <body><div id="cf-please-wait"><p id="cf-spinner-please-wait">Checking your browser</p></div>
@@ -64,12 +65,14 @@ def say(reply: Reply, chat: Chat) -> Speech:
     """
     found = reply(chat.messages) if callable(reply) else reply
     if found is None:
-        found = think(chat.messages)
+        found = think(chat.messages) if chat.schema is None else \
+            compact(example(chat.schema, chat.messages)).decode()
     if not isinstance(found, str):
         return Speech(iter(found))
     for stop in chat.stops:
         if stop and stop in found:
-            *first, last = words(found[:found.index(stop) + len(stop)])
+            end = found.index(stop) + (len(stop) if chat.keeps_stop else 0)
+            *first, last = words(found[:end]) or [""]
             return Speech(iter(first), "stop_sequence", last)
     pieces = words(found)
     if chat.limit is not None and len(pieces) > chat.limit > 0:
@@ -79,7 +82,8 @@ def say(reply: Reply, chat: Chat) -> Speech:
 
 def tell(chat: Chat, scenario: Scenario, reply: Reply) -> Response:
     """Return the answer to a chat request, told by the scenario's script."""
-    called = chat.tool and (chat.forced or reply is None or scenario.name == "function-call")
+    asked = chat.forced or reply is None or scenario.name in _CALLING
+    called = chat.tool and asked
     chat.voice.scenario = scenario.name
     if called:
         chat.voice.tool = chat.tool
@@ -135,6 +139,8 @@ def _refused(status: int, body: str, service: Service, request: Recorded) -> Doc
         return Document(status)
     if body == "cloudflare":
         return Document(status, _CHALLENGE, "text/html; charset=UTF-8", _CLOUDFLARE)
+    if body in ("quota", "context"):
+        return service.refusal(body, status, request)
     native = service.error(status, request)
     return replace(native, reason=_UPSTREAM) if body == "upstream" else native
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from itertools import islice
+from itertools import chain, islice
 import re
 from typing import Union
 
-from .voice import Voice
+from .voice import THOUGHTS, Voice
 
 LONG = 2 ** 20
 MANY = 100_000
@@ -185,6 +185,12 @@ def many_frames(voice: Voice, speech: Speech) -> Steps:
     yield from voice.end("stop")
 
 
+def think_tags(voice: Voice, speech: Speech) -> Steps:
+    """Send thoughts between tags in the text, the tags cut in the middle."""
+    tagged = ("<th", "ink>", *THOUGHTS, "</thi", "nk>\n\n")
+    return normal(voice, Speech(chain(tagged, speech.pieces), speech.reason, speech.last))
+
+
 def empty(voice: Voice, speech: Speech) -> Steps:
     """Send no body."""
     yield b""
@@ -201,8 +207,14 @@ def length(voice: Voice, speech: Speech) -> Steps:
     return normal(voice, Speech(iter(first[:-1]), "length", "".join(first[-1:])))
 
 
+def content_filter(voice: Voice, speech: Speech) -> Steps:
+    """Send half of the text, ended by the filter."""
+    first, _ = halves(speech)
+    return normal(voice, Speech(iter(first), "content_filter"))
+
+
 def _failed(voice: Voice) -> Steps:
-    yield voice.error or Act.CUT
+    yield voice.failed() or Act.CUT
 
 
 def error_first(voice: Voice, speech: Speech) -> Steps:

@@ -128,8 +128,10 @@ class Chat:
         headers: Further fields of the answer's head.
         limit: The most tokens (here: words) of the answer, None for no limit.
         stops: Texts that end the answer when they come up in it.
+        keeps_stop: The text that ended the answer is part of it.
         tool: Name and arguments of the function that the answer would call, if any was offered.
         forced: The client insists on that call.
+        schema: JSON Schema that the answer has to fit, None if there is none.
         stopped: Asked before each frame; True breaks the answer off.
         done: Called at the end, with True if the service regards the turn as finished.
     """
@@ -140,8 +142,10 @@ class Chat:
     headers: Pairs = ()
     limit: int | None = None
     stops: tuple[str, ...] = ()
+    keeps_stop: bool = True
     tool: tuple[str, dict[str, Any]] | None = None
     forced: bool = False
+    schema: object = None
     stopped: Callable[[], bool] = bool
     done: Callable[[bool], None] = _forget
 
@@ -189,6 +193,10 @@ class Service:
     def error(self, status: int, request: Recorded, message: str = "") -> Document:
         """Return an error answer in the service's own shape; default message: the phrase."""
         raise NotImplementedError
+
+    def refusal(self, kind: str, status: int, request: Recorded) -> Document:
+        """Return the error answer of a kind, such as ``"quota"`` and ``"context"``."""
+        return self.error(status, request)
 
     def adorn(self, document: Document, request: Recorded) -> Document:
         """Add what every answer of the application carries, such as cookies."""

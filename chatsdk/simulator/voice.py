@@ -6,6 +6,10 @@ import json
 from typing import Any
 
 
+#: What is thought before it speaks, under the scenario "reasoning".
+THOUGHTS = ("Let me ", "think: ", "a greeting ", "wants an answer.")
+
+
 class Voice:
     """One answer being put into a service's frames; made anew for each chat.
 
@@ -40,6 +44,10 @@ class Voice:
     def frame(self, piece: str) -> bytes:
         """Return the frame with a piece of text."""
         raise NotImplementedError
+
+    def failed(self) -> bytes:
+        """Return the frame that reports a failure now."""
+        return self.error
 
     def end(self, reason: str, last: str = "") -> list[bytes]:
         """Return the frames that end an answer.
