@@ -102,8 +102,8 @@ INTEROP = openai
 interop: $(INTEROP:%=interop-%) ## the services' own SDKs against the simulator; also interop-SDK
 
 interop-%:
-	@VENV=.venv-interop-$*; $(MAKE) --no-print-directory $$VENV/.base VENV=$$VENV || exit 1; \
-	if $(MAKE) --no-print-directory $$VENV/.sdk VENV=$$VENV SDK="$(or $(WITH_$*),$*)"; then \
+	@VENV=.venv-interop-$*; $(MAKE) -s --no-print-directory $$VENV/.base VENV=$$VENV || exit 1; \
+	if $(MAKE) -s --no-print-directory $$VENV/.sdk VENV=$$VENV SDK="$(or $(WITH_$*),$*)"; then \
 	    $$VENV/bin/python -m pytest tests/interop/test_$(subst -,_,$*)_*.py $(ARGS); \
 	else \
 	    echo "SKIPPED interop-$*: $(or $(WITH_$*),$*) cannot be installed"; \

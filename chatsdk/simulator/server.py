@@ -21,6 +21,8 @@ from .flowgpt import FlowGPT
 from .gigachat import GigaChat, Keys
 from .h2o import H2o
 from .listener import Listener
+from .openai import OpenAI
+from .openai_responses import OpenAIResponses
 from .playbill import NORMAL, Playbill, Scenarios
 from .responses import refusal, Reply, Response, show, tell
 from .scenarios import Scenario
@@ -29,7 +31,10 @@ from .service import Document, Recorded, Refused, Service
 log = logging.getLogger(__name__)
 
 #: One line for each service; the name is the mount prefix.
-_CLASSES: tuple[type[Service], ...] = (AiChatOnline, Aura, FlowGPT, GigaChat, H2o)
+_CLASSES: tuple[type[Service], ...] = (
+    AiChatOnline, Aura, FlowGPT, GigaChat, H2o,
+    OpenAI, OpenAIResponses,
+)
 SERVICES: tuple[str, ...] = tuple(service.name for service in _CLASSES)
 #: Which other requests scenarios can be aimed at: ``"token-500"``, ``"delete-stall"``.
 KINDS: Mapping[str, tuple[str, ...]] = {service.name: service.stages for service in _CLASSES}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-
 #: What is thought before it speaks, under the scenario "reasoning".
 THOUGHTS = ("Let me ", "think: ", "a greeting ", "wants an answer.")
 
