@@ -440,7 +440,7 @@ def _check_content(message: Mapping[str, Any], param: str) -> None:
         here = f"{param}[{index}]"
         if not isinstance(part, dict):
             raise untyped(here, "an object", part)
-        check = _PARTS.get(part.get("type"))
+        check = _PARTS.get(str(part.get("type")))
         if check is None:
             raise unlisted(f"{here}.type", part.get("type"), tuple(_PARTS))
         if part["type"] not in part:

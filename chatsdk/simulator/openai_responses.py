@@ -473,7 +473,7 @@ def _check_input(found: object) -> None:
         param = f"input[{index}]"
         if not isinstance(item, dict):
             raise untyped(param, "an object", item)
-        kind = item.get("type", "message")
+        kind = str(item.get("type", "message"))
         if kind not in _ITEMS:
             raise unlisted(param, kind, tuple(_ITEMS))
         for member in _ITEMS[kind]:

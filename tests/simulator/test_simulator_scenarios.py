@@ -20,7 +20,8 @@ TEXT = 'Раз "два"\nтри \\ \U0001f600 пять. Six seven eight.'
 FALCON = "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-40b-v1"
 JSON = {"Content-Type": "application/json"}
 FRAMED = [name for name in SERVICES if name != "aura"]
-MARKED = ["gigachat", "h2o"]
+MARKED = ["gigachat", "h2o", "openai", "openai-responses"]
+KEY = {"Authorization": "Bearer any"}
 
 
 class Caller:
@@ -50,7 +51,7 @@ class Caller:
 
     def prepare(self):
         """Do what has to be done before a chat; return the chat's request."""
-        return getattr(self, f"_{self.service}")()
+        return getattr(self, f"_{self.service}".replace("-", "_"))()
 
     def chat(self, **headers):
         """Send a chat request and return the answer, unread."""
@@ -98,6 +99,14 @@ class Caller:
                 "messages": [{"role": "user", "content": "Hi"}]}
         return "POST", "/api/chat", body, {}
 
+    def _openai(self):
+        body = {"model": "gpt-5-mini", "stream": True, "messages": [
+            {"role": "user", "content": "Hi"}]}
+        return "POST", "/chat/completions", body, KEY
+
+    def _openai_responses(self):
+        return "POST", "/responses", {"model": "gpt-5-mini", "stream": True, "input": "Hi"}, KEY
+
 
 def values(service, body):
     """Return the decoded frames of a body, `[DONE]` as a text."""
@@ -122,6 +131,11 @@ def _piece(service, value):
                        if c["delta"].get("role") != "function_in_progress")
     if service == "h2o":
         return "" if value["token"]["special"] else value["token"]["text"]
+    if service == "openai":
+        choices = [] if value == "[DONE]" else value["choices"]
+        return "".join(choice["delta"].get("content") or "" for choice in choices)
+    if service == "openai-responses":
+        return value["delta"] if value["type"] == "response.output_text.delta" else ""
     if service == "flowgpt":
         return value["data"] if value.get("event") == "text" else ""
     return value["data"].get("message") or ""
@@ -130,7 +144,10 @@ def _piece(service, value):
 def ended(service, body):
     """Tell whether a body has the end mark of its protocol."""
     last = values(service, body)[-1:]
-    return last == ["[DONE]"] if service == "gigachat" else bool(last and last[0]["generated_text"])
+    if service == "openai-responses":
+        return bool(last and last[0]["type"] in ("response.completed", "response.incomplete"))
+    return last == ["[DONE]"] if service in ("gigachat", "openai") else \
+        bool(last and last[0]["generated_text"])
 
 
 def chunks(response):
@@ -329,7 +346,8 @@ def test_the_limit_of_tokens_ends_the_answer(service):
         body = caller.chat().read()
 
     assert text_of(service, body) == "ab"
-    assert service not in MARKED or b'"finish_reason":"length"' in body
+    assert service not in MARKED or re.search(
+        b'"finish_reason":"length"|"reason":"max_output_tokens"', body)
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -387,7 +405,9 @@ def test_a_frame_may_be_unreadable(name, before, service):
     sim, caller = played(name, service, reply=["a", "b", "c", "d"])
     with sim, caller:
         body = caller.chat().read()
-    lines = [line.removeprefix(b"data:") for line in body.split(b"\n") if line]
+    lines = [line.removeprefix(b"data:") for line in body.split(b"\n")
+             if line and not line.startswith(b"event:")]
+    before += {"openai": 1, "openai-responses": 4}.get(service, 0) if before else 0  # no text
 
     with pytest.raises(ValueError):
         json.loads(lines[before])
@@ -597,12 +617,22 @@ def test_the_reason_phrase_may_be_the_upstreams_message():
 
 
 AIMED = [("gigachat", "token"), ("aichatonline", "id"), ("h2o", "settings"), ("h2o", "create"),
-         ("h2o", "delete"), ("h2o", "stop"), ("gigachat", "models"), ("aura", "models")]
+         ("h2o", "delete"), ("h2o", "stop"), ("gigachat", "models"), ("aura", "models"),
+         *((service, kind) for service in ("openai", "openai-responses")
+           for kind in ("models", "embeddings")), ("openai-responses", "count")]
+#: What asks for documents without any preparation.
+ASKED = {"models": ("GET", "/models", b"", KEY),
+         "embeddings": ("POST", "/embeddings",
+                        b'{"model":"text-embedding-3-small","input":"Hi","dimensions":2}', KEY),
+         "count": ("POST", "/responses/input_tokens", b'{"model":"gpt-5-mini","input":"Hi"}',
+                   KEY)}
 
 
 def other(caller, kind):
     """Send a request of another kind, with all that has to come before it."""
     sim, service = caller.sim, caller.service
+    if service.startswith("openai"):
+        return caller.send(*ASKED[kind])
     scenario, sim.scenario = sim.scenario, "normal"
     method, path, _, headers = caller.prepare()
     sim.scenario = scenario
