@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 import logging
 from typing import Any, Protocol, Union
 
 from attrs import field, frozen
 
 from chatsdk.checks import messages_from
-from chatsdk.crew import Crew
 from chatsdk.errors import ChatError, TurnsExceededError, unknown
 from chatsdk.messages import Delta, Message, Reply, ToolCall, Usage
 from chatsdk.streams import Stream
@@ -195,12 +196,12 @@ class RunStream:
             yield result
 
     def _in_threads(self, calls: tuple[ToolCall, ...]) -> Iterator[ToolResult]:
-        crew = Crew(len(calls))
+        pool = ThreadPoolExecutor(len(calls), thread_name_prefix="chatsdk-tool")
         try:
-            for future in [crew.submit(self._called, call) for call in calls]:
+            for future in [pool.submit(copy_context().run, self._called, call) for call in calls]:
                 yield future.result()
         finally:
-            crew.end()
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _called(self, call: ToolCall) -> ToolResult:
         try:

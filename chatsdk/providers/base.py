@@ -299,6 +299,9 @@ def limits_in(headers: Mapping[str, str], form: str) -> RateLimits | None:
             requests and tokens.
     """
 
+    if not any("ratelimit" in name.lower() for name in headers):  # as a rule: 8 us less
+        return None
+
     def limit(kind: str) -> Limit:
         told = [headers.get(form.format(what=what, kind=kind)) for what in WHATS]
         most, left = (int(text) if text and text.isdecimal() else None for text in told[:2])

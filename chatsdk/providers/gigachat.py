@@ -166,8 +166,11 @@ class GigaChat(Provider):
     def check(self, query: Query) -> None:
         """Refuse what has no form here, before anything is sent."""
         super().check(query)
-        special = tuple(m for m in query.messages if m.role == "tool" or m.tool_calls)
-        self.payload(attrs.evolve(query, messages=special))  # texts alone have no flaw to find
+        for message in query.messages:
+            if message.role == "tool" or message.tool_calls:  # a text alone has no flaw to find
+                _message(message)
+        _function_call(query.tool_choice)
+        _response_format(query.response_format)
 
     def list_models(self, fetch: Fetch) -> list[Model]:
         """Return the models that the service lists for this account."""
