@@ -68,6 +68,7 @@ _HOMES = {
     "chatsdk.pace": ("Rate",),
     "chatsdk.oneoff": ("chat", "stream"),
     "chatsdk.providers.base": ("Provider",),
+    "chatsdk.providers.presets": ("Preset",),
     "chatsdk.retry": ("RetryPolicy",),
     "chatsdk.runs": ("Run", "RunStream", "ToolResult"),
     "chatsdk.streams": ("Stream",),

@@ -52,6 +52,7 @@ from chatsdk.oneoff import chat as chat
 from chatsdk.oneoff import stream as stream
 from chatsdk.pace import Rate as Rate
 from chatsdk.providers.base import Provider as Provider
+from chatsdk.providers.presets import Preset as Preset
 from chatsdk.retry import RetryPolicy as RetryPolicy
 from chatsdk.runs import Run as Run
 from chatsdk.runs import RunStream as RunStream

@@ -229,7 +229,7 @@ class Client:
             ExtractionError: No answer fitted; ``attempts`` has all of them, ``errors`` why.
         """
         routes = self._targets.chain(target)
-        native = all("response_format" in provider.parameters for provider, _ in routes)
+        native = all(provider.keeps_to_schemas() for provider, _ in routes)
         ask = partial(self.chat, target=target)
         return extract(
             ask, messages, kind, max_attempts=max_attempts, native=native, params=params

@@ -17,6 +17,7 @@ from chatsdk.client import Client
 from chatsdk.errors import ChatError
 from chatsdk.simulator import Simulator
 
+SERVICES = ("aichatonline", "aura", "flowgpt", "gigachat", "h2o")
 TURNS = ("Hello! My name is Ada, and I wonder why the sky is blue.", "What is my name?")
 CHUNK_DELAY = 0.03  # s between two pieces, so that one sees them come
 REDRAW = 0.05  # s between two pictures of the screen at least
@@ -38,7 +39,7 @@ class Talk:
 
 def demo(out: TextIO) -> int:
     """Hold the conversations, show them and a table; return 1 if one failed, else 0."""
-    talks = [Talk(name) for name in sorted(providers.TABLE)]
+    talks = [Talk(name) for name in SERVICES]
     with Simulator(chunk_delay=CHUNK_DELAY) as simulator:
         services = [
             providers.get(talk.name)(**{"api_key": "demo", **simulator.fields(talk.name)})

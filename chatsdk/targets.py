@@ -104,21 +104,21 @@ class Targets:
             )
         if not isinstance(target, str):
             provider, _ = self._one(target)
-            self._check_fields(type(provider), given)
+            self._check_fields(type(provider), provider.name, given)
             self.default = attrs.evolve(provider, **given)
             return
         name = target.partition(":")[0]
         known = self._providers.get(name)
         kind = table.get(name) if known is None else type(known)
-        self._check_fields(kind, given)
+        self._check_fields(kind, name, given)
         made = kind(**given) if known is None else attrs.evolve(known, **given)
         self._providers[name] = self._seen(made)
 
-    def _check_fields(self, kind: type[Provider], given: Mapping[str, Any]) -> None:
+    def _check_fields(self, kind: type[Provider], name: str, given: Mapping[str, Any]) -> None:
         known = [attribute.alias or attribute.name for attribute in attrs.fields(kind)]
-        for name in given:
-            if name not in known:
-                raise unknown(TypeError, f"field of {kind.name}", name, [*known, *self._others])
+        for key in given:
+            if key not in known:
+                raise unknown(TypeError, f"field of {name}", key, [*known, *self._others])
 
 
 def default_target(target: Any) -> Any:

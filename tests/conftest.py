@@ -12,7 +12,12 @@ import pytest
 from servers import Server
 import trustme
 
-PREFIXES = ("ANTHROPIC_", "CHATSDK_", "GEMINI_", "GIGACHAT_", "GOOGLE_", "OLLAMA_", "OPENAI_")
+PREFIXES = (
+    "ANTHROPIC_", "AZURE_OPENAI_", "CEREBRAS_", "CHATSDK_", "DEEPSEEK_", "FIREWORKS_", "GEMINI_",
+    "GIGACHAT_", "GITHUB_", "GOOGLE_", "GROQ_", "HF_", "HUGGINGFACE_", "LITELLM_", "LLAMACPP_",
+    "LMSTUDIO_", "MISTRAL_", "NVIDIA_", "OLLAMA_", "OPENAI_", "OPENROUTER_", "PERPLEXITY_",
+    "TOGETHER_", "VLLM_", "XAI_",
+)
 NAMES = {
     "all_proxy",
     "curl_ca_bundle",

@@ -3,7 +3,7 @@
 import io
 import re
 
-from chatsdk import demo, providers
+from chatsdk import demo
 from chatsdk.simulator import Simulator
 
 
@@ -15,7 +15,7 @@ class Terminal(io.StringIO):
 def rows(text):
     """Return the table at the end: a list of cells for each service."""
     lines = text.rstrip().splitlines()
-    return [re.split(r"\s{2,}", line) for line in lines[-len(providers.TABLE):]]
+    return [re.split(r"\s{2,}", line) for line in lines[-len(demo.SERVICES):]]
 
 
 def test_all_services_hold_the_conversation_in_labelled_blocks():
@@ -24,10 +24,10 @@ def test_all_services_hold_the_conversation_in_labelled_blocks():
     assert demo.demo(out) == 0
 
     text = out.getvalue()
-    for name in providers.TABLE:
+    for name in demo.SERVICES:
         assert text.count(f"[{name}]") == 1
-    assert text.count("Your name is Ada") == len(providers.TABLE)
-    assert [row[0] for row in rows(text)] == sorted(providers.TABLE)
+    assert text.count("Your name is Ada") == len(demo.SERVICES)
+    assert [row[0] for row in rows(text)] == sorted(demo.SERVICES)
     asked = {row[0]: int(row[1]) for row in rows(text)}
     assert asked == {"aichatonline": 4, "aura": 2, "flowgpt": 2, "gigachat": 3, "h2o": 8}
     assert all(int(row[2]) > 2 and int(row[3]) <= int(row[4]) for row in rows(text))
@@ -42,7 +42,7 @@ def test_a_terminal_sees_text_as_it_arrives():
     pictures = out.getvalue().split("\x1b[J")
     assert len(pictures) > 5
     assert "Your name" in pictures[-1]
-    assert len(rows(pictures[-1])) == len(providers.TABLE)
+    assert len(rows(pictures[-1])) == len(demo.SERVICES)
 
 
 def test_a_conversation_that_fails_is_told_and_is_status_1(monkeypatch):

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 import chatsdk
-from chatsdk.providers import TABLE
+from chatsdk.providers import PRESETS, TABLE
 
 ROOT = Path(chatsdk.__file__).parent
 MODULES = {
@@ -73,14 +73,15 @@ def test_all_public_names_load_no_module_of_an_extra():
     assert not found & EXTRAS
 
 
-@pytest.mark.parametrize("name", sorted(TABLE))
+@pytest.mark.parametrize("name", sorted({*TABLE} - {*PRESETS}) + ["groq", "azure-openai"])
 def test_a_provider_is_loaded_when_it_is_asked_for(name):
     options = "access_token='a'" if name == "gigachat" else "base_url='http://localhost'"
     found = loaded(f"import chatsdk\nchatsdk.Client({name!r}, {options})")
 
     others = {module.partition(":")[0] for module in TABLE.values()} & found
     assert not found & {"chatsdk.journal", "chatsdk.mapping", "sqlite3"}
-    assert others == {TABLE[name].partition(":")[0]}
+    spoken = {"chatsdk.providers.openai"} if name in PRESETS or "openai" in name else set()
+    assert others == {TABLE[name].partition(":")[0], *spoken}
     assert not found & EXTRAS
 
 

@@ -14,7 +14,29 @@ TABLE = {
     "flowgpt": "chatsdk.providers.flowgpt:FlowGpt",
     "gigachat": "chatsdk.providers.gigachat:GigaChat",
     "h2o": "chatsdk.providers.h2o:H2o",
+    "openai": "chatsdk.providers.openai:OpenAI",
+    "openai-responses": "chatsdk.providers.openai_responses:OpenAIResponses",
 }
+PRESETS = {  # services that speak as OpenAI does; their rows are in presets.py
+    "azure-openai": "chatsdk.providers.presets:AzureOpenai",
+    "cerebras": "chatsdk.providers.presets:Cerebras",
+    "deepseek": "chatsdk.providers.presets:Deepseek",
+    "fireworks": "chatsdk.providers.presets:Fireworks",
+    "github": "chatsdk.providers.presets:Github",
+    "groq": "chatsdk.providers.presets:Groq",
+    "huggingface": "chatsdk.providers.presets:Huggingface",
+    "litellm-proxy": "chatsdk.providers.presets:LitellmProxy",
+    "llamacpp": "chatsdk.providers.presets:Llamacpp",
+    "lmstudio": "chatsdk.providers.presets:Lmstudio",
+    "mistral": "chatsdk.providers.presets:Mistral",
+    "nvidia": "chatsdk.providers.presets:Nvidia",
+    "openrouter": "chatsdk.providers.presets:Openrouter",
+    "perplexity": "chatsdk.providers.presets:Perplexity",
+    "together": "chatsdk.providers.presets:Together",
+    "vllm": "chatsdk.providers.presets:Vllm",
+    "xai": "chatsdk.providers.presets:Xai",
+}
+TABLE.update(PRESETS)
 GROUP = "chatsdk.providers"  # the entry point group through which other packages join
 
 

@@ -149,6 +149,10 @@ class Provider:
             return
         raise UnsupportedError(f"{self.name} {problem}", provider=self.name)
 
+    def keeps_to_schemas(self) -> bool:
+        """Return whether an answer can be held to a JSON schema by ``response_format``."""
+        return "response_format" in self.parameters
+
     def secrets(self) -> list[str]:
         """Return what must stand in no message: the credentials that are sent."""
         values = [getattr(self, item.name) for item in attrs.fields(type(self)) if not item.repr]

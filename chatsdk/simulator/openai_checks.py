@@ -19,7 +19,7 @@ from .service import Messages
 #: Models that chat, of those the official SDK names; all but the `gpt-4` ones reason.
 CHATS = ("gpt-6.2-sol", "gpt-6-luna", "gpt-5.6-sol", "gpt-5.6-terra", "gpt-5.5", "gpt-5.4",
          "gpt-5.4-mini", "gpt-5.4-nano", "gpt-5.2", "gpt-5.1", "gpt-5", "gpt-5-mini", "gpt-5-nano",
-         "gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano", "gpt-4o", "gpt-4o-mini", "o4-mini", "o3",
+         "gpt-4.1", "gpt-4.1-mini", "gpt-4o", "gpt-4o-mini", "o4-mini", "o3",
          "o3-mini", "o1")
 #: Models that embed, with the lengths of their vectors.
 EMBEDDERS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072,

@@ -140,7 +140,7 @@ _TABLE = (
              scripts.think_tags),
     _special("no-done", "a finish reason, but no end mark after it"),
     _special("whole-calls", "function-call with each call whole in one frame, without an index"),
-    _special("refusal", "the model refuses: a refusal instead of text"),
+    _special("refusal", "the model refuses: a refusal instead of text", scripts.no_text),
     _special("content-filter", "half of the text, then the filter ends it",
              scripts.content_filter),
     _special("failed", "the end is a report that the answer failed"),
