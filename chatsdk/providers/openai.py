@@ -360,11 +360,8 @@ class OpenAI(Provider):
 
     def embed(self, query: EmbeddingQuery, fetch: Fetch) -> Embeddings:
         """Return texts as vectors."""
-        model = query.model or self.embedding_model
-        if not self.embeds or not model:
-            return super().embed(query, fetch)
         body = {
-            "model": model,
+            "model": query.model,
             "input": list(query.texts),
             **given(
                 encoding_format="base64" if self.packs else None, dimensions=query.dimensions
@@ -374,7 +371,7 @@ class OpenAI(Provider):
             "POST",
             "/embeddings",
             query.extra_headers,
-            model=model,
+            model=query.model,
             json=merged(body, query.extra_body),
             repeatable=True,
         )
@@ -393,7 +390,7 @@ class OpenAI(Provider):
             vectors[place if index is None else index] = vector(entry.get("embedding"), self.name)
         return Embeddings(
             vectors_in_order(vectors, len(query.texts), self.name),
-            member(event, "model", str) or query.model or self.embedding_model,
+            member(event, "model", str) or query.model,
             usage_in(event.get("usage")),
         )
 

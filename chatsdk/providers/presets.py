@@ -170,10 +170,9 @@ class HuggingFaceBase(OpenAI):
 
         Source: https://huggingface.co/docs/inference-providers/tasks/feature-extraction.
         """
-        model = query.model or self.embedding_model
         made = self.request(
             "POST",
-            f"../hf-inference/models/{quote(model)}/pipeline/feature-extraction",
+            f"../hf-inference/models/{quote(query.model)}/pipeline/feature-extraction",
             query.extra_headers,
             json=merged({"inputs": list(query.texts)}, query.extra_body),
             repeatable=True,
@@ -182,7 +181,7 @@ class HuggingFaceBase(OpenAI):
         vectors = parse(body)
         if not isinstance(vectors, list) or len(vectors) != len(query.texts):
             raise malformed("the answer has not one vector for each text", body)
-        return Embeddings([vector(each, self.name) for each in vectors], model)
+        return Embeddings([vector(each, self.name) for each in vectors], query.model)
 
 
 def _token_of_hugging_face() -> str | None:

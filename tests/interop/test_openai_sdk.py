@@ -5,6 +5,7 @@ What it decodes is checked once more against its own types, strictly, since it i
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import openai
@@ -16,6 +17,7 @@ import pytest
 
 from chatsdk.simulator import Simulator
 
+BODIES = Path(__file__).parent.parent / "bodies"
 HI = [{"role": "user", "content": "The weather in Moscow?"}]
 CITY = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
         "required": ["city", "days"], "additionalProperties": False}
@@ -258,3 +260,18 @@ def test_tokens_are_counted(responses):
     more = responses.input_tokens.count(model="gpt-5-mini", input="Hi, how are you?")
 
     assert 0 < few.input_tokens < more.input_tokens
+
+
+@pytest.mark.parametrize("name", ["openai_stream.sse", "openai_stream_tools.sse"])
+def test_recorded_chunks_are_of_their_type(name):
+    for line in (BODIES / name).read_text("utf-8").splitlines():
+        if line.startswith("data: {"):
+            ChatCompletionChunk.model_validate_json(line.removeprefix("data: "))
+
+
+@pytest.mark.parametrize("name", [
+    "openai_responses_stream.sse", "openai_responses_stream_tools.sse"])
+def test_recorded_events_are_of_their_type(name):
+    for line in (BODIES / name).read_text("utf-8").splitlines():
+        if line.startswith("data: {"):
+            EVENT.validate_json(line.removeprefix("data: "))
