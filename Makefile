@@ -97,7 +97,7 @@ bench-quick: ## the same within two minutes, beside plain requests only
 
 # Each word is an environment .venv-interop-WORD, made with the packages of WITH_WORD (or the
 # package WORD), in which tests/interop/test_WORD_*.py run ("-" in WORD is "_" in the name).
-INTEROP = openai
+INTEROP = openai ollama huggingface-hub
 
 interop: $(INTEROP:%=interop-%) ## the services' own SDKs against the simulator; also interop-SDK
 

@@ -61,7 +61,7 @@ class Generation(Voice):
         """Return the event of one ordinary token."""
         if not self.stream:
             return b""
-        return self.event({"token": _token(piece), "generated_text": None, "details": None})
+        return self.event({"token": token(piece), "generated_text": None, "details": None})
 
     def end(self, reason: str, last: str = "") -> list[bytes]:
         """Return the event with the whole text.
@@ -72,16 +72,17 @@ class Generation(Voice):
             return [self.event(self.refusal)]
         if last:
             self.said.append(last)
-        token = _token(last) if last else {"id": 11, "text": "<|endoftext|>",
-                                           "logprob": -0.0021, "special": True}
+        ending = token(last) if last else {
+            "id": 11, "text": "<|endoftext|>", "logprob": -0.0021, "special": True}
         whole = "".join(self.said)
-        details = self._details("eos_token" if reason == "stop" else reason, natural=not last)
+        details = self.details("eos_token" if reason == "stop" else reason, natural=not last)
         if not self.stream:
             known = {"generated_text": whole, "details": details}
             return [self.event([{k: part for k, part in known.items() if part is not None}])]
-        return [self.event({"token": token, "generated_text": whole, "details": details})]
+        return [self.event({"token": ending, "generated_text": whole, "details": details})]
 
-    def _details(self, reason: str, *, natural: bool) -> dict[str, object] | None:
+    def details(self, reason: str, *, natural: bool) -> dict[str, object] | None:
+        """Return the end's reason and counts, None unless they were asked for."""
         if not self.parameters.get("details"):
             return None
         sampled = self.parameters.get("do_sample") or self.parameters.get("temperature")
@@ -90,7 +91,8 @@ class Generation(Voice):
                 "seed": seed}
 
 
-def _token(piece: str) -> dict[str, object]:
+def token(piece: str) -> dict[str, object]:
+    """Return an ordinary token as frames have it."""
     number = crc32(piece.encode("utf-8", "replace"))
     return {"id": number % 65000 + 12, "text": piece, "logprob": -(number % 9999 + 1) / 10000,
             "special": False}

@@ -21,19 +21,23 @@ from .flowgpt import FlowGPT
 from .gigachat import GigaChat, Keys
 from .h2o import H2o
 from .listener import Listener
+from .ollama import Ollama
 from .openai import OpenAI
 from .openai_responses import OpenAIResponses
 from .playbill import NORMAL, Playbill, Scenarios
 from .responses import refusal, Reply, Response, show, tell
 from .scenarios import Scenario
 from .service import Document, Recorded, Refused, Service
+from .tgi import Tgi
 
 log = logging.getLogger(__name__)
 
 #: One line for each service; the name is the mount prefix.
 _CLASSES: tuple[type[Service], ...] = (
     AiChatOnline, Aura, FlowGPT, GigaChat, H2o,
+    Ollama,
     OpenAI, OpenAIResponses,
+    Tgi,
 )
 SERVICES: tuple[str, ...] = tuple(service.name for service in _CLASSES)
 #: Which other requests scenarios can be aimed at: ``"token-500"``, ``"delete-stall"``.

@@ -20,7 +20,8 @@ TEXT = 'Раз "два"\nтри \\ \U0001f600 пять. Six seven eight.'
 FALCON = "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-40b-v1"
 JSON = {"Content-Type": "application/json"}
 FRAMED = [name for name in SERVICES if name != "aura"]
-MARKED = ["gigachat", "h2o", "openai", "openai-responses"]
+MARKED = ["gigachat", "h2o", "ollama", "openai", "openai-responses", "tgi"]
+LINES = ["ollama"]
 KEY = {"Authorization": "Bearer any"}
 
 
@@ -107,11 +108,19 @@ class Caller:
     def _openai_responses(self):
         return "POST", "/responses", {"model": "gpt-5-mini", "stream": True, "input": "Hi"}, KEY
 
+    def _ollama(self):
+        body = {"model": "llama3.2", "messages": [{"role": "user", "content": "Hi"}]}
+        return "POST", "/api/chat", body, {}
+
+    def _tgi(self):
+        body = {"inputs": "Hi", "parameters": {"details": True}}
+        return "POST", "/generate_stream", body, JSON
+
 
 def values(service, body):
     """Return the decoded frames of a body, `[DONE]` as a text."""
     lines = (line.strip(b"\r") for line in body.split(b"\n"))
-    prefix = b"data:" if service in MARKED else b"{"
+    prefix = b"data:" if service in MARKED and service not in LINES else b"{"
     lines = (line for line in lines if line.startswith(prefix))
     datas = (line.removeprefix(b"data:").strip() for line in lines)
     return [data.decode() if data == b"[DONE]" else json.loads(data) for data in datas if data]
@@ -129,13 +138,15 @@ def _piece(service, value):
         choices = [] if value == "[DONE]" else value["choices"]
         return "".join(c["delta"]["content"] for c in choices
                        if c["delta"].get("role") != "function_in_progress")
-    if service == "h2o":
+    if service in ("h2o", "tgi"):
         return "" if value["token"]["special"] else value["token"]["text"]
     if service == "openai":
         choices = [] if value == "[DONE]" else value["choices"]
         return "".join(choice["delta"].get("content") or "" for choice in choices)
     if service == "openai-responses":
         return value["delta"] if value["type"] == "response.output_text.delta" else ""
+    if service == "ollama":
+        return value.get("message", {}).get("content", "")
     if service == "flowgpt":
         return value["data"] if value.get("event") == "text" else ""
     return value["data"].get("message") or ""
@@ -146,6 +157,8 @@ def ended(service, body):
     last = values(service, body)[-1:]
     if service == "openai-responses":
         return bool(last and last[0]["type"] in ("response.completed", "response.incomplete"))
+    if service == "ollama":
+        return bool(last and last[0]["done"])
     return last == ["[DONE]"] if service in ("gigachat", "openai") else \
         bool(last and last[0]["generated_text"])
 
@@ -234,7 +247,7 @@ def test_noise_stands_between_the_frames(service):
 
     assert b"\n\r\n\r\n" in body
     assert not re.search(rb"[^\r]\n", body)
-    assert service not in MARKED or b"\r\n:" in body
+    assert service not in MARKED or service in LINES or b"\r\n:" in body
 
 
 @pytest.mark.parametrize("service", FRAMED)
@@ -347,7 +360,7 @@ def test_the_limit_of_tokens_ends_the_answer(service):
 
     assert text_of(service, body) == "ab"
     assert service not in MARKED or re.search(
-        b'"finish_reason":"length"|"reason":"max_output_tokens"', body)
+        b'"(finish|done)_reason":"length"|"reason":"max_output_tokens"', body)
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -488,6 +501,8 @@ def test_a_status_comes_with_the_services_own_error(status, service):
     assert response.status == status
     if service == "aura":
         assert body == b"Error"
+    elif (service, status) == ("tgi", 401):
+        assert body == b""
     else:
         assert json.loads(body)
 
@@ -619,13 +634,23 @@ def test_the_reason_phrase_may_be_the_upstreams_message():
 AIMED = [("gigachat", "token"), ("aichatonline", "id"), ("h2o", "settings"), ("h2o", "create"),
          ("h2o", "delete"), ("h2o", "stop"), ("gigachat", "models"), ("aura", "models"),
          *((service, kind) for service in ("openai", "openai-responses")
-           for kind in ("models", "embeddings")), ("openai-responses", "count")]
-#: What asks for documents without any preparation.
+           for kind in ("models", "embeddings")), ("openai-responses", "count"),
+         ("ollama", "models"), ("ollama", "embed"), ("ollama", "show"), ("ollama", "version"),
+         ("tgi", "models"), ("tgi", "health"), ("tgi", "tokenize"), ("tgi", "template")]
+#: What asks for documents without any preparation, by kind, or by service and kind.
 ASKED = {"models": ("GET", "/models", b"", KEY),
          "embeddings": ("POST", "/embeddings",
                         b'{"model":"text-embedding-3-small","input":"Hi","dimensions":2}', KEY),
          "count": ("POST", "/responses/input_tokens", b'{"model":"gpt-5-mini","input":"Hi"}',
-                   KEY)}
+                   KEY),
+         ("ollama", "models"): ("GET", "/api/tags"),
+         ("ollama", "embed"): ("POST", "/api/embed", '{"model":"llama3.2","input":"Hi"}'),
+         ("ollama", "show"): ("POST", "/api/show", '{"model":"llama3.2"}'),
+         ("ollama", "version"): ("GET", "/api/version"),
+         ("tgi", "models"): ("GET", "/info"), ("tgi", "health"): ("GET", "/health"),
+         ("tgi", "tokenize"): ("POST", "/tokenize", '{"inputs":"Hi"}', JSON),
+         ("tgi", "template"): ("POST", "/chat_tokenize",
+                               '{"messages":[{"role":"user","content":"Hi"}]}', JSON)}
 
 
 def other(caller, kind):
@@ -633,6 +658,8 @@ def other(caller, kind):
     sim, service = caller.sim, caller.service
     if service.startswith("openai"):
         return caller.send(*ASKED[kind])
+    if (service, kind) in ASKED:
+        return caller.send(*ASKED[service, kind])
     scenario, sim.scenario = sim.scenario, "normal"
     method, path, _, headers = caller.prepare()
     sim.scenario = scenario
