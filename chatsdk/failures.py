@@ -32,7 +32,7 @@ from chatsdk.errors import (
 from chatsdk.wire import parse, Request, unix_time
 
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504, 529}
-QUOTA = ("insufficient_quota", "billing", "quota_exceeded", "credit")
+QUOTA = ("insufficient_quota", "billing", "quota_exceeded", "credit", "usage limit")
 TOO_LONG = (  # what services say when messages are longer than the model's context
     "context_length_exceeded",
     "maximum context length",
@@ -42,6 +42,8 @@ TOO_LONG = (  # what services say when messages are longer than the model's cont
     "input is too long",
     "input token count",
     "exceed context limit",
+    "`inputs` must have less than",
+    "`inputs` tokens + `max_new_tokens`",
 )
 CHALLENGE = (
     "<title>Just a moment...</title>",
@@ -79,7 +81,7 @@ def connection_error(
         return _timeout(causes, watch, request, name)
     what = f"{type(causes[-1]).__name__}: {quoted(causes[-1])}"
     if watch.phase == "connect":
-        return _unconnected(causes, what, name)
+        return _unconnected(causes, what, request, name)
     if watch.phase == "first":
         return APIConnectionError(f"{name} gave no answer ({what})", retryable=True)
     return StreamInterruptedError(f"the answer of {name} broke off ({what})", retryable=True)
@@ -130,10 +132,13 @@ def _timeout(
     seconds = getattr(watch.timeout, phase)
     length = "" if seconds is None else f" within {seconds:g} s"
     again = phase == "connect" or (request.repeatable and phase != "total")
-    return APITimeoutError(f"{wait}{length} (timeout: {phase})", phase=phase, retryable=again)
+    sentence = _advised(f"{wait}{length} (timeout: {phase})", request, phase)
+    return APITimeoutError(sentence, phase=phase, retryable=again)
 
 
-def _unconnected(causes: list[BaseException], what: str, name: str) -> APIConnectionError:
+def _unconnected(
+    causes: list[BaseException], what: str, request: Request, name: str
+) -> APIConnectionError:
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return APIConnectionError(f"the certificate of {name} is not trusted ({what})")
     refused = _TUNNEL_REFUSED.search(" ".join(str(cause) for cause in causes))
@@ -142,7 +147,14 @@ def _unconnected(causes: list[BaseException], what: str, name: str) -> APIConnec
         return APIConnectionError(
             f"the proxy refused the way to {name} with {status}", retryable=status >= 500
         )
-    return APIConnectionError(f"no connection to {name} ({what})", retryable=True)
+    sentence = _advised(f"no connection to {name} ({what})", request, "connect")
+    return APIConnectionError(sentence, retryable=True)
+
+
+def _advised(sentence: str, request: Request, what: int | str) -> str:
+    """Return a sentence with what the provider advises in such a case."""
+    advice = request.advice.get(what)
+    return f"{sentence}; {advice}" if advice else sentence
 
 
 # Statuses
@@ -186,10 +198,7 @@ def _sentence(
         parts.append(f"redirects are not followed; it points to {_target(response)}")
     if wait is not None:
         parts.append(f"it asks to wait {wait:g} s")
-    advice = request.advice.get(status)
-    if advice:
-        parts.append(advice)
-    return "; ".join(parts)
+    return _advised("; ".join(parts), request, status)
 
 
 def _target(response: requests.Response) -> str:
@@ -223,7 +232,7 @@ def _kind(status: int, text: str) -> type[APIStatusError]:
     """Return the class for a status and what was said with it."""
     if status == 429 and any(word in text for word in QUOTA):
         return QuotaExceededError
-    if status in (400, 413) and any(word in text.lower() for word in TOO_LONG):
+    if status in (400, 413, 422) and any(word in text.lower() for word in TOO_LONG):
         return ContextLengthError
     return status_error(status)
 

@@ -73,7 +73,8 @@ class Request:
             moment for the answer.
         trust: A PEM text of roots to trust beside the common ones.
         verify: The provider's own CA file; a choice of the client comes first.
-        advice: What to try, by status; ends the message of a status error.
+        advice: What to try, by status, or by the phase of a timeout; ends the error's message.
+            ``"connect"`` is also for a connection that cannot be made.
         left_early: Sent when the answer to this one is left before its end.
     """
 
@@ -89,7 +90,7 @@ class Request:
     undo: Callable[[bytes], Request] | None = field(default=None, repr=False)
     trust: str | None = field(default=None, repr=False)
     verify: str | None = None
-    advice: Mapping[int, str] = field(factory=dict)
+    advice: Mapping[Any, str] = field(factory=dict)
     left_early: tuple[Request, ...] = ()
 
 

@@ -14,8 +14,10 @@ TABLE = {
     "flowgpt": "chatsdk.providers.flowgpt:FlowGpt",
     "gigachat": "chatsdk.providers.gigachat:GigaChat",
     "h2o": "chatsdk.providers.h2o:H2o",
+    "ollama": "chatsdk.providers.ollama:Ollama",
     "openai": "chatsdk.providers.openai:OpenAI",
     "openai-responses": "chatsdk.providers.openai_responses:OpenAIResponses",
+    "tgi": "chatsdk.providers.tgi:Tgi",
 }
 PRESETS = {  # services that speak as OpenAI does; their rows are in presets.py
     "azure-openai": "chatsdk.providers.presets:AzureOpenai",

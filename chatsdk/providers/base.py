@@ -329,6 +329,17 @@ def models_in(entries: Any, provider: str) -> list[Model]:
     return models
 
 
+def vector_in(value: Any, provider: str) -> list[float]:
+    """Return a vector: a list of numbers.
+
+    Raises:
+        ProtocolError: It is none.
+    """
+    if isinstance(value, list) and value and {float, int}.issuperset(map(type, value)):
+        return value
+    raise ProtocolError(f"{provider} gave a vector that is no list of numbers")
+
+
 def vectors_in_order(
     vectors: Mapping[int, list[float]], asked: int, provider: str
 ) -> list[list[float]]:

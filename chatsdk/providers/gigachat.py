@@ -25,7 +25,17 @@ from chatsdk.errors import (
     quoted,
     UnsupportedError,
 )
-from chatsdk.messages import Delta, Message, Model, Query, step, ToolCallPart, Usage
+from chatsdk.messages import (
+    Delta,
+    EmbeddingQuery,
+    Embeddings,
+    Message,
+    Model,
+    Query,
+    step,
+    ToolCallPart,
+    Usage,
+)
 from chatsdk.providers.base import (
     count,
     digest,
@@ -37,6 +47,8 @@ from chatsdk.providers.base import (
     Provider,
     system_text,
     text_alone,
+    vector_in,
+    vectors_in_order,
 )
 from chatsdk.settings import secret, setting, url
 from chatsdk.tokens import Token
@@ -72,6 +84,8 @@ class GigaChat(Provider):
     title: ClassVar[str] = "GigaChat"
     page: ClassVar[str] = "https://developers.sber.ru/docs/ru/gigachat/overview"
     tools: ClassVar[bool] = True
+    embeds: ClassVar[int] = 90  # as many as the service's own integrations send at once
+    embedding_model: ClassVar[str] = "Embeddings"
     models: ClassVar[tuple[str, ...]] = (
         "GigaChat",
         "GigaChat-2",
@@ -177,6 +191,46 @@ class GigaChat(Provider):
         body = fetch(self._signed("GET", "/models", repeatable=True))
         event = parse(body)
         return models_in(event.get("data") if isinstance(event, dict) else None, self.name)
+
+    def embed(self, query: EmbeddingQuery, fetch: Fetch) -> Embeddings:
+        """Return texts as vectors; each entry of the answer tells its tokens by itself."""
+        model = query.model or self.embedding_model
+        asked = merged({"model": model, "input": list(query.texts)}, query.extra_body)
+        body = fetch(self._plain("/embeddings", asked, query.extra_headers))
+        event = parse(body)
+        entries = member(event, "data", list) if isinstance(event, dict) else None
+        if entries is None or not all(isinstance(entry, dict) for entry in entries):
+            raise malformed("the answer with the vectors is none", body)
+        vectors = {
+            place if (place := count(entry, "index")) is not None else n:
+                vector_in(entry.get("embedding"), self.name)
+            for n, entry in enumerate(entries)
+        }
+        usages = [_usage(entry) for entry in entries]
+        counts = [None if usage is None else usage.prompt_tokens for usage in usages]
+        tokens = None if None in counts else sum(number or 0 for number in counts)
+        return Embeddings(
+            vectors_in_order(vectors, len(query.texts), self.name),
+            member(event, "model", str),
+            None if tokens is None else Usage(prompt_tokens=tokens, total_tokens=tokens),
+        )
+
+    def count_tokens(self, query: Query, fetch: Fetch) -> int:
+        """Return the tokens of the messages' texts; the service counts no marks between them."""
+        texts = [message.text for message in query.messages if message.text]
+        asked = merged({"model": self.model_of(query), "input": texts}, query.extra_body)
+        body = fetch(self._plain("/tokens/count", asked, query.extra_headers))
+        event = parse(body)
+        entries = event if isinstance(event, list) else [event]
+        counts = [count(e, "tokens") if isinstance(e, dict) else None for e in entries]
+        if None in counts or len(counts) != len(texts):
+            raise malformed("the answer with the numbers of tokens is none", body)
+        return sum(number or 0 for number in counts)
+
+    def _plain(self, path: str, asked: Any, extra: Mapping[str, str]) -> Request:
+        """Return a request for a document that it does no harm to ask for twice."""
+        headers = self.request_headers({"Accept": "application/json"}, extra)
+        return self._signed("POST", path, json=asked, headers=headers, repeatable=True)
 
     def _signed(self, method: str, path: str, **details: Any) -> Request:
         if self.access_token is None:

@@ -14,17 +14,15 @@ import re
 from typing import Any, ClassVar
 import uuid
 
-import attrs
 from attrs import field, frozen
 from attrs.validators import instance_of
 
-from chatsdk.errors import ProtocolError, ProviderError, quoted
-from chatsdk.messages import Delta, Query, step, Usage
-from chatsdk.providers.base import count, Fetch, flatten, member, merged, Provider
+from chatsdk.messages import Delta, Query
+from chatsdk.providers.base import Fetch, flatten, merged, Provider
+from chatsdk.providers.tgi_frames import generation, spoken
 from chatsdk.settings import setting, url
 from chatsdk.wire import malformed, parse, Request
 
-FINISH = {"eos_token": "stop", "stop_sequence": "stop"}
 REDIRECTED = (200, *range(300, 400))  # settings answer 200 or 303, by what the client accepts
 CONVERSATION = re.compile(r"[0-9A-Za-z_-]{1,128}")
 
@@ -165,40 +163,11 @@ class H2o(Provider):
 
     def decode(self, event: Any) -> Delta | None:
         """Return the step in an event; the last one has the whole text in ``generated_text``."""
-        if not isinstance(event, dict):
-            raise malformed("a frame is no JSON object", str(event))
-        if "error" in event:
-            kind = event.get("error_type")
-            raise ProviderError(
-                f"h2o failed inside its answer: {quoted(event['error'])} ({quoted(kind)})",
-                retryable=kind == "overloaded",
-            )
-        token = member(event, "token", dict)
-        generated = member(event, "generated_text", str)
-        if token is None and generated is None:
-            raise malformed("a frame has neither a token nor an error", str(event))
-        text = "" if token is None or token.get("special") is True else _token_text(token)
-        if generated is None:
-            return step(text, raw=event) if text else None
-        details = member(event, "details", dict) or {}
-        finish = member(details, "finish_reason", str)
-        tokens = count(details, "generated_tokens")
-        return Delta(
-            text=text,
-            finish_reason=FINISH.get(finish, finish) if finish else None,
-            usage=None if tokens is None else Usage(completion_tokens=tokens),
-            final=True,
-            raw=event,
-        )
+        return generation(event, self.name)
 
     def deltas(self, query: Query, body: Any) -> Iterator[Delta]:
         """Yield the steps; if no token had text, the whole text of the last frame is the answer."""
-        silent = True
-        for delta in super().deltas(query, body):
-            if delta.final and silent and not delta.text:
-                delta = attrs.evolve(delta, text=delta.raw["generated_text"])
-            silent = silent and not delta.text
-            yield delta
+        return spoken(super().deltas(query, body))
 
 
 def _conversation(body: bytes) -> str:
@@ -208,10 +177,3 @@ def _conversation(body: bytes) -> str:
     if not isinstance(found, str) or not CONVERSATION.fullmatch(found):
         raise malformed("h2o opened no conversation", body)
     return "/conversation/" + found
-
-
-def _token_text(token: Mapping[str, Any]) -> str:
-    text = member(token, "text", str)
-    if text is None:
-        raise ProtocolError("a token has no text")
-    return text

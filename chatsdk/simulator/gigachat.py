@@ -18,6 +18,7 @@ import uuid
 from .gigachat_checks import offered, problem
 from .scripts import words
 from .service import Chat, Document, Pairs, phrase, Recorded, Refused, said, Service
+from .vectors import vector
 from .voice import compact, Voice, Whole
 
 Keys = Optional[Mapping[str, Sequence[str]]]
@@ -32,6 +33,7 @@ OTHERS = {"GigaFilter": "filter", "GigaCheckClassification": "aicheck",
           "EmbeddingsGigaR": "embedder"}
 _ACCEPTED = (*CHATS, "GigaChat:latest")  # the name of 2024, in no list of today
 _VERSION = "2.0.28.2"
+_WIDTH = 1024  # numbers of a vector
 _BAD_KEY = "credentials doesn't match db data"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
 _KEY = re.compile(r"[\w+/=.-]+", re.ASCII)
@@ -130,7 +132,7 @@ class GigaChat(Service):
     """The token endpoint at ``/api/v2/oauth`` and the API below ``/api/v1``."""
 
     name = "gigachat"
-    stages = ("token", "models")
+    stages = ("token", "models", "embed", "count")
     special = frozenset({"no-finish", "null-finish", "last-text", "function-call", "seconds",
                          "tok"})
 
@@ -158,7 +160,8 @@ class GigaChat(Service):
     def stage(self, request: Recorded) -> str:
         """Tell tokens, chats and models apart, by method and path."""
         call = (request.method, request.path)
-        known = {("POST", "/api/v2/oauth"): "token", ("POST", "/api/v1/chat/completions"): "chat"}
+        known = {("POST", "/api/v2/oauth"): "token", ("POST", "/api/v1/chat/completions"): "chat",
+                 ("POST", "/api/v1/embeddings"): "embed", ("POST", "/api/v1/tokens/count"): "count"}
         models = request.method == "GET" and re.fullmatch("/api/v1/models(/.+)?", request.path)
         return known.get(call, "models" if models else "")
 
@@ -175,9 +178,10 @@ class GigaChat(Service):
         """Give out a token or tell of models."""
         if stage == "token":
             return self._token(request, scenario)
-        if stage == "models":
+        answers = {"models": self._models, "embed": self._embed, "count": self._count}
+        if stage in answers:
             self._authorize(request)
-            return self._models(request)
+            return answers[stage](request)
         raise Refused(self.error(404, request, "Not Found"))
 
     def _token(self, request: Recorded, scenario: str) -> Document:
@@ -232,6 +236,30 @@ class GigaChat(Service):
             if model["id"] == wanted:
                 return Document.of(model, type=_JSON, headers=_ids(request), value="id")
         raise Refused(self.error(404, request, "No such model"))
+
+    def _texts(self, request: Recorded, kinds: Sequence[str]) -> list[str]:
+        """Return the texts of a request for vectors or counts, if its model is among those."""
+        body = request.members
+        texts = body.get("input")
+        texts = [texts] if isinstance(texts, str) else texts
+        if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
+            raise Refused(self.error(422, request, "Invalid params: input must be strings"))
+        if body.get("model") not in kinds:
+            raise Refused(self.error(404, request, "No such model"))
+        return texts
+
+    def _embed(self, request: Recorded) -> Document:
+        embedders = [name for name, kind in OTHERS.items() if kind == "embedder"]
+        data = [{"object": "embedding", "index": n, "embedding": vector(text, _WIDTH),
+                 "usage": {"prompt_tokens": len(words(text)) + 2}}
+                for n, text in enumerate(self._texts(request, embedders))]
+        return Document.of({"object": "list", "model": request.members["model"], "data": data},
+                           type=_JSON, headers=_ids(request), value="data")
+
+    def _count(self, request: Recorded) -> Document:
+        counted = [{"object": "tokens", "tokens": len(words(text)), "characters": len(text)}
+                   for text in self._texts(request, (*_ACCEPTED, *OTHERS))]
+        return Document.of(counted, type=_JSON, headers=_ids(request))
 
     def chat(self, request: Recorded) -> Chat:
         """Check token, shape, values and model, in this order."""

@@ -13,7 +13,7 @@ import json
 import re
 from typing import Any
 
-from .h2o_tgi import check, Generation, given, token, untyped
+from .h2o_tgi import check, Generation, given as present, token, untyped
 from .service import (
     Chat,
     Document,
@@ -146,7 +146,7 @@ class Tgi(Service):
         wrong = untyped(body.get("parameters") or {})
         if wrong:
             raise _plain(422, wrong)
-        parameters = given(body.get("parameters") or {})
+        parameters = present(body.get("parameters") or {})
         listed = request.path == "/"
         stream = bool(body.get("stream")) if listed else request.path == "/generate_stream"
         if listed:
@@ -275,12 +275,23 @@ def _tokenize(request: Recorded) -> Document:
 
 
 def _template(request: Recorded) -> Document:
-    messages = said(_body(request).get("messages"))
+    given = _body(request).get("messages")
+    messages = said([{**m, "content": _joined(m.get("content"))} for m in given]
+                    if isinstance(given, list) and all(isinstance(m, dict) for m in given) else [])
     if not messages:
         raise _plain(422, f"{_UNREAD}missing field `messages`")
     text = _templated(messages)
     return Document.of({"tokenize_response": [piece.told() for piece in _pieces(text)],
                         "templated_text": text}, value="templated_text")
+
+
+def _joined(content: object) -> object:
+    """Return a list of parts as one text, images in it as addresses."""
+    if not isinstance(content, list):
+        return content
+    images = (part.get("image_url") or {} for part in content)
+    return "".join(part.get("text") or f"![]({image.get('url')})"
+                   for part, image in zip(content, images))
 
 
 _ANSWERS: dict[str, Callable[[Recorded], Document]] = {

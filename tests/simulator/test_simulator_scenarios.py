@@ -635,6 +635,7 @@ AIMED = [("gigachat", "token"), ("aichatonline", "id"), ("h2o", "settings"), ("h
          ("h2o", "delete"), ("h2o", "stop"), ("gigachat", "models"), ("aura", "models"),
          *((service, kind) for service in ("openai", "openai-responses")
            for kind in ("models", "embeddings")), ("openai-responses", "count"),
+         ("gigachat", "embed"), ("gigachat", "count"),
          ("ollama", "models"), ("ollama", "embed"), ("ollama", "show"), ("ollama", "version"),
          ("tgi", "models"), ("tgi", "health"), ("tgi", "tokenize"), ("tgi", "template")]
 #: What asks for documents without any preparation, by kind, or by service and kind.
@@ -676,6 +677,10 @@ def other(caller, kind):
         "create": ("POST", "/conversation", json.dumps({"model": FALCON}), {**headers, **JSON}),
         "delete": ("DELETE", path, b"", headers),
         "stop": ("POST", f"{path}/stop-generating", b"", headers),
+        "embed": ("POST", "/embeddings", '{"model":"Embeddings","input":["a"]}',
+                  {**headers, **JSON}),
+        "count": ("POST", "/tokens/count", '{"model":"GigaChat","input":["a"]}',
+                  {**headers, **JSON}),
         "models": ("GET", "/models", b"", headers) if service == "gigachat"
         else ("POST", "/api/models", b'{"key":""}')}
     return caller.send(*requests[kind])
