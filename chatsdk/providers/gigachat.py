@@ -194,8 +194,7 @@ class GigaChat(Provider):
 
     def embed(self, query: EmbeddingQuery, fetch: Fetch) -> Embeddings:
         """Return texts as vectors; each entry of the answer tells its tokens by itself."""
-        model = query.model or self.embedding_model
-        asked = merged({"model": model, "input": list(query.texts)}, query.extra_body)
+        asked = merged({"model": query.model, "input": list(query.texts)}, query.extra_body)
         body = fetch(self._plain("/embeddings", asked, query.extra_headers))
         event = parse(body)
         entries = member(event, "data", list) if isinstance(event, dict) else None
@@ -218,6 +217,8 @@ class GigaChat(Provider):
     def count_tokens(self, query: Query, fetch: Fetch) -> int:
         """Return the tokens of the messages' texts; the service counts no marks between them."""
         texts = [message.text for message in query.messages if message.text]
+        if not texts:
+            return 0
         asked = merged({"model": self.model_of(query), "input": texts}, query.extra_body)
         body = fetch(self._plain("/tokens/count", asked, query.extra_headers))
         event = parse(body)

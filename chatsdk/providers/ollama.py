@@ -42,6 +42,7 @@ from chatsdk.wire import Body, malformed, ndjson, parse, Request
 
 PORT = 11434
 PORTS = {"http": 80, "https": 443}  # where the address names its scheme
+LISTENING = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a server listens, and where to find it
 EFFORTS: Mapping[str, Any] = {
     "none": False, "minimal": "low", "low": "low", "medium": "medium", "high": "high",
     "max": "max", "true": True, "false": False,
@@ -60,25 +61,27 @@ def server_url(given: Any) -> Any:
     without a port has the port of its scheme.  ``0.0.0.0``, on which a server listens, is where a
     client finds it: 127.0.0.1.
     """
-    if not isinstance(given, str):
-        return given
+    if not isinstance(given, str) or not given.strip():
+        return given  # what is wrong with it, check_url says
     given = given.strip()
     scheme, mark, rest = given.partition("://")
     if not mark:
         scheme, rest = ("https", given) if given == "ollama.com" else ("http", given)
     place, _, path = rest.partition("/")
     if scheme not in PORTS or any(strange in rest for strange in "@?#"):
-        return given.rstrip("/")  # what is wrong with it, check_url says
+        return given
     if place.count(":") > 1 and not place.startswith("["):
         place = f"[{place}]"  # an IPv6 address alone
     try:
         parts = urlsplit(f"{scheme}://{place}")
-        host, port = parts.hostname or "127.0.0.1", parts.port
+        host, port = parts.hostname, parts.port
     except ValueError:
         raise ConfigurationError(
             "base_url (or OLLAMA_HOST) must be a host, host:port, :port or a URL"
         ) from None
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    if port == 0 or mark and not host:
+        return given
+    host = LISTENING.get(host or "", host) or "127.0.0.1"
     host = f"[{host}]" if ":" in host else host
     usual = PORTS[scheme] if mark or scheme == "https" else PORT
     at = "" if (port or usual) == PORTS[scheme] else f":{port or usual}"
@@ -208,7 +211,7 @@ class Ollama(Provider):
 
     def embed(self, query: EmbeddingQuery, fetch: Fetch) -> Embeddings:
         """Return texts as vectors."""
-        model = query.model or self.embedding_model
+        model = query.model
         payload = {
             "model": model, "input": list(query.texts), **given(dimensions=query.dimensions)
         }

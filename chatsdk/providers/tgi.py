@@ -107,6 +107,15 @@ class Tgi(Provider):
             prompt = self._templated(query, fetch)["templated_text"]
             begin = next((mark for mark in BEGINNINGS if prompt.startswith(mark)), "")
             return str(prompt[len(begin):])
+        return self.written(query)
+
+    def written(self, query: Query) -> str:
+        """Return the messages as one text that is made here.
+
+        Raises:
+            TypeError: The function in ``template`` returns something else than a text.
+            ValueError: The prompt is empty.
+        """
         messages = tuple(attrs.evolve(m, content=_marked(m)) for m in query.messages)
         write = flatten if isinstance(self.template, str) else self.template
         prompt = write(messages)
@@ -141,8 +150,10 @@ class Tgi(Provider):
         if query.seed is not None and query.seed < 0:
             raise ValueError("seed for tgi must be 0 or more")
         _grammar(query.response_format)
-        if not any(message.content for message in query.messages):
-            raise ValueError("tgi needs a text that is not empty")
+        if self.template != "server":
+            self.written(query)
+        elif not any(message.content for message in query.messages):
+            raise ValueError("tgi needs a prompt that is not empty")
 
     def list_models(self, fetch: Fetch) -> list[Model]:
         """Return the one model that the server was started with."""
@@ -186,11 +197,13 @@ class Tgi(Provider):
         self, method: str, path: str, query: Query | None = None, **details: Any
     ) -> Request:
         key = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        live = path == "/generate_stream"
+        accept = {"Accept": "text/event-stream" if live else "application/json"}
         extra = {} if query is None else query.extra_headers
         return Request(
             method=method,
             url=self.base_url + path,
-            headers=self.request_headers(key, extra),
+            headers=self.request_headers({**accept, **key}, extra),
             cookies=self.cookies,
             advice=details.pop("advice", ADVICE),
             **details,

@@ -20,6 +20,7 @@ from chatsdk import (
     Client,
     ConfigurationError,
     Delta,
+    Embeddings,
     MemoryTokenStore,
     Message,
     MissingCredentialsError,
@@ -33,6 +34,7 @@ from chatsdk import (
     UnsupportedError,
     Usage,
 )
+from chatsdk.messages import EmbeddingQuery
 from chatsdk.providers.flowgpt import FlowGpt
 from chatsdk.providers.gigachat import DONE, GigaChat, russian_root
 from chatsdk.schemas import response_format
@@ -77,6 +79,8 @@ OLD_STREAM = recorded("gigachat_stream_2023.sse")
 FUNCTION_STREAM = recorded("gigachat_stream_function.sse")
 ANSWER = recorded("gigachat_answer.json")
 PRETTY = recorded("gigachat_answer_pretty.json")
+VECTORS = recorded("gigachat_embeddings.json")
+COUNTS = recorded("gigachat_tokens.json")
 TEXT = "$1\\, 2\\, 3$  \n\n**Подробный разбор:**\n- Начинаем счёт с единицы."
 STATE = "77d3fb14-457a-46ba-937e-8d856156d003"
 FINGERPRINT = (
@@ -1419,3 +1423,106 @@ def test_a_ca_file_of_the_client_comes_before_that_of_the_provider(secure, ca_fi
             asking.chat("Hi")
     with gigachat(**{**secure, "verify": ca_file}, ca_bundle_file=str(other)) as asking:
         assert asking.chat("Hi").text == REPLY
+
+
+# Vectors, and tokens that are counted
+
+
+def asked_for_vectors(*texts, **details):
+    return EmbeddingQuery(texts=texts, model="Embeddings", **details)
+
+
+def test_texts_become_vectors_in_their_order():
+    fetch = Fetches(VECTORS)
+
+    found = GigaChat(api_key=KEY).embed(
+        asked_for_vectors("a", "b", extra_body={"x": 1}, extra_headers={"X-A": "b"}), fetch)
+    request = fetch.requests[0]
+
+    assert found == Embeddings([[0.25, -0.5, 1e-05], [1, 0, 0.125]], "Embeddings",
+                               Usage(prompt_tokens=14, total_tokens=14))
+    assert (request.method, request.url, request.repeatable) == ("POST", f"{BASE}/embeddings", True)
+    assert request.json == {"model": "Embeddings", "input": ["a", "b"], "x": 1}
+    assert (request.headers["X-A"], request.grant is not None) == ("b", True)
+
+
+def test_vectors_are_put_in_order_by_their_index():
+    event = json.loads(VECTORS)
+    event["data"].reverse()
+
+    found = GigaChat(api_key=KEY).embed(
+        asked_for_vectors("a", "b"), Fetches(json.dumps(event).encode()))
+
+    assert found.vectors == [[0.25, -0.5, 1e-05], [1, 0, 0.125]]
+
+
+@pytest.mark.parametrize("change", [
+    {"usage": None}, {"usage": {}}, {"usage": {"prompt_tokens": "6"}}, {"usage": 7},
+])
+def test_tokens_that_one_entry_does_not_tell_are_not_told(change):
+    event = json.loads(VECTORS)
+    event["data"][0] |= change
+
+    found = GigaChat(api_key=KEY).embed(
+        asked_for_vectors("a", "b"), Fetches(json.dumps(event).encode()))
+
+    assert found.usage is None
+
+
+@pytest.mark.parametrize("body", [
+    b"[]", b"{}", b'{"data":7}', b'{"data":[7,8]}', b'{"data":[{"index":0,"embedding":[1]}]}',
+    b'{"data":[{"index":0,"embedding":[1]},{"index":0,"embedding":[1]}]}',
+    b'{"data":[{"index":1,"embedding":[1]},{"index":2,"embedding":[1]}]}',
+    b'{"data":[{"index":0,"embedding":[1]},{"index":1,"embedding":["1"]}]}',
+    b'{"data":[{"index":0,"embedding":[1]},{"index":1}]}', b"x",
+])
+def test_vectors_of_another_form_are_an_error_of_the_protocol(body):
+    with pytest.raises(ProtocolError):
+        GigaChat(api_key=KEY).embed(asked_for_vectors("a", "b"), Fetches(body))
+
+
+def test_vectors_have_one_length(service):
+    with pytest.raises(UnsupportedError, match="dimensions"):
+        gigachat().embed("a", dimensions=8)
+
+    assert len(service.calls) == 0
+
+
+def test_the_tokens_of_all_texts_are_summed():
+    fetch = Fetches(COUNTS)
+    history = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
+
+    found = GigaChat(api_key=KEY).count_tokens(query(history), fetch)
+    request = fetch.requests[0]
+
+    assert found == 11
+    assert (request.url, request.repeatable) == (f"{BASE}/tokens/count", True)
+    assert request.json == {"model": "GigaChat", "input": ["Be kind.", "Hi"]}
+
+
+@pytest.mark.parametrize("body", [
+    b"{}", b"[]", b"[7,8]", b'[{"tokens":4}]', b'[{"tokens":4},{"tokens":"4"}]', b"x",
+    b'[{"tokens":4},{"tokens":4},{"tokens":4}]',
+])
+def test_counts_of_another_form_are_an_error_of_the_protocol(body):
+    with pytest.raises(ProtocolError):
+        GigaChat(api_key=KEY).count_tokens(query(HISTORY[:2]), Fetches(body))
+
+
+def test_nothing_is_asked_for_messages_without_text():
+    assert GigaChat(api_key=KEY).count_tokens(query([Message("assistant")]), Fetches()) == 0
+
+
+def test_vectors_and_counts_renew_a_refused_token():
+    texts = [f"text {n}" for n in range(GigaChat.embeds + 1)]
+    with Simulator() as sim, gigachat(**sim.fields("gigachat")) as asking:
+        asking.count_tokens("one two three")
+        sim.revoke_tokens()
+        found = asking.embed(texts)
+        counted = asking.count_tokens([{"role": "user", "content": "one two three"}])
+
+    assert len(found.vectors) == len(texts)
+    assert {len(vector) for vector in found.vectors} == {1024}
+    assert found.usage.prompt_tokens == 4 * len(texts)
+    assert counted == 3
+    assert sim.tokens_issued == 2
