@@ -267,6 +267,9 @@ class Ollama(Provider):
 
     def decode(self, event: Any) -> Delta | None:
         """Return the step in a line, or raise for a line that reports a failure."""
+        text = _text_alone(event)
+        if text:
+            return step(text, model=event["model"], raw=event)
         if not isinstance(event, dict):
             raise malformed("a line is no JSON object", str(event))
         if "error" in event and event["error"] is not None:
@@ -276,18 +279,15 @@ class Ollama(Provider):
             )
         said = member(event, "message", dict) or {}
         done = event.get("done") is True
-        # By place, and looked for before they are read, as in a chunk of text alone.
-        delta = step(
-            member(said, "content", str) or "",
-            _finish(event, said) if done else None,
-            _usage(event) if done else None,
-            (member(said, "thinking", str) or "") if "thinking" in said else "",
-            _tool_calls(said) if "tool_calls" in said else (),
-            done,
-            member(event, "model", str),
-            None,
-            None,
-            event,
+        delta = Delta(
+            text=member(said, "content", str) or "",
+            finish_reason=_finish(event, said) if done else None,
+            usage=_usage(event) if done else None,
+            reasoning=member(said, "thinking", str) or "",
+            tool_calls=_tool_calls(said),
+            final=done,
+            model=member(event, "model", str),
+            raw=event,
         )
         return delta if delta.text or done or delta.reasoning or delta.tool_calls else None
 
@@ -312,6 +312,18 @@ class Ollama(Provider):
                 state = {"thinking": "".join(thoughts)} if thoughts else None
                 delta = attrs.evolve(delta, finish_reason=finish, state=state)
             yield delta
+
+
+def _text_alone(event: Any) -> str | None:
+    """Return the text of a line that tells nothing else but its model, as most do."""
+    try:
+        said = event["message"]
+        text = said["content"]
+        alone = event["done"] is False and "error" not in event
+        alone = alone and len(said) == ("role" in said) + 1
+        return text if alone and type(text) is type(event["model"]) is str else None
+    except (TypeError, LookupError):
+        return None
 
 
 def _messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:

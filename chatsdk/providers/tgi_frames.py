@@ -29,6 +29,9 @@ def generation(event: Any, name: str) -> Delta | None:
         event: What a frame says, or the document of an answer in one piece.
         name: The provider's, for messages.
     """
+    text = _text_alone(event)
+    if text:
+        return step(text, raw=event)
     if not isinstance(event, dict):
         raise malformed("a frame is no JSON object", str(event))
     if "error" in event:
@@ -49,6 +52,17 @@ def generation(event: Any, name: str) -> Delta | None:
         final=True,
         raw=event,
     )
+
+
+def _text_alone(event: Any) -> str | None:
+    """Return the text of a frame with one ordinary token and nothing else, as most are."""
+    try:
+        token = event["token"]
+        text = token["text"]
+        alone = event["generated_text"] is None and token["special"] is False
+        return text if alone and type(text) is str and "error" not in event else None
+    except (TypeError, LookupError):
+        return None
 
 
 def spoken(deltas: Iterator[Delta]) -> Iterator[Delta]:

@@ -132,7 +132,7 @@ class GigaChat(Service):
     """The token endpoint at ``/api/v2/oauth`` and the API below ``/api/v1``."""
 
     name = "gigachat"
-    stages = ("token", "models", "embed", "count")
+    stages = ("token", "models", "embeddings", "count")
     special = frozenset({"no-finish", "null-finish", "last-text", "function-call", "seconds",
                          "tok"})
 
@@ -161,7 +161,8 @@ class GigaChat(Service):
         """Tell tokens, chats and models apart, by method and path."""
         call = (request.method, request.path)
         known = {("POST", "/api/v2/oauth"): "token", ("POST", "/api/v1/chat/completions"): "chat",
-                 ("POST", "/api/v1/embeddings"): "embed", ("POST", "/api/v1/tokens/count"): "count"}
+                 ("POST", "/api/v1/embeddings"): "embeddings",
+                 ("POST", "/api/v1/tokens/count"): "count"}
         models = request.method == "GET" and re.fullmatch("/api/v1/models(/.+)?", request.path)
         return known.get(call, "models" if models else "")
 
@@ -178,7 +179,7 @@ class GigaChat(Service):
         """Give out a token or tell of models."""
         if stage == "token":
             return self._token(request, scenario)
-        answers = {"models": self._models, "embed": self._embed, "count": self._count}
+        answers = {"models": self._models, "embeddings": self._embed, "count": self._count}
         if stage in answers:
             self._authorize(request)
             return answers[stage](request)

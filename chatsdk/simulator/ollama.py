@@ -27,7 +27,7 @@ _MESSAGES = {401: "unauthorized", 499: "request canceled",
              500: "an error was encountered while running the model: unexpected EOF",
              503: "server busy, please try again.  maximum pending requests exceeded"}
 _CALLS = {("POST", "/api/chat"): "chat", ("GET", "/api/tags"): "models",
-          ("HEAD", "/api/tags"): "models", ("POST", "/api/embed"): "embed",
+          ("HEAD", "/api/tags"): "models", ("POST", "/api/embed"): "embeddings",
           ("POST", "/api/show"): "show", ("GET", "/api/version"): "version",
           ("HEAD", "/api/version"): "version"}
 
@@ -143,7 +143,7 @@ class Ollama(Service):
     """The chat at ``/api/chat``, embeddings at ``/api/embed``, models at ``/api/tags``."""
 
     name = "ollama"
-    stages = ("models", "embed", "show", "version")
+    stages = ("models", "embeddings", "show", "version")
     special = frozenset({"function-call", "parallel-calls", "reasoning", "think-tags", "quota",
                          "context"})
 
@@ -230,7 +230,7 @@ def _embed(request: Recorded) -> Document:
 _ANSWERS: dict[str, Callable[[Recorded], Document]] = {
     "models": lambda _: _document({"models": [model.listed for model in MODELS]}, "models"),
     "version": lambda _: _document({"version": VERSION}, "version"),
-    "embed": _embed, "show": _show}
+    "embeddings": _embed, "show": _show}
 
 
 def _document(value: Mapping[str, object], main: str) -> Document:

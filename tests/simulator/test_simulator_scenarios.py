@@ -635,8 +635,9 @@ AIMED = [("gigachat", "token"), ("aichatonline", "id"), ("h2o", "settings"), ("h
          ("h2o", "delete"), ("h2o", "stop"), ("gigachat", "models"), ("aura", "models"),
          *((service, kind) for service in ("openai", "openai-responses")
            for kind in ("models", "embeddings")), ("openai-responses", "count"),
-         ("gigachat", "embed"), ("gigachat", "count"),
-         ("ollama", "models"), ("ollama", "embed"), ("ollama", "show"), ("ollama", "version"),
+         ("gigachat", "embeddings"), ("gigachat", "count"),
+         ("ollama", "models"), ("ollama", "embeddings"), ("ollama", "show"),
+         ("ollama", "version"),
          ("tgi", "models"), ("tgi", "health"), ("tgi", "tokenize"), ("tgi", "template")]
 #: What asks for documents without any preparation, by kind, or by service and kind.
 ASKED = {"models": ("GET", "/models", b"", KEY),
@@ -645,7 +646,7 @@ ASKED = {"models": ("GET", "/models", b"", KEY),
          "count": ("POST", "/responses/input_tokens", b'{"model":"gpt-5-mini","input":"Hi"}',
                    KEY),
          ("ollama", "models"): ("GET", "/api/tags"),
-         ("ollama", "embed"): ("POST", "/api/embed", '{"model":"llama3.2","input":"Hi"}'),
+         ("ollama", "embeddings"): ("POST", "/api/embed", '{"model":"llama3.2","input":"Hi"}'),
          ("ollama", "show"): ("POST", "/api/show", '{"model":"llama3.2"}'),
          ("ollama", "version"): ("GET", "/api/version"),
          ("tgi", "models"): ("GET", "/info"), ("tgi", "health"): ("GET", "/health"),
@@ -677,8 +678,8 @@ def other(caller, kind):
         "create": ("POST", "/conversation", json.dumps({"model": FALCON}), {**headers, **JSON}),
         "delete": ("DELETE", path, b"", headers),
         "stop": ("POST", f"{path}/stop-generating", b"", headers),
-        "embed": ("POST", "/embeddings", '{"model":"Embeddings","input":["a"]}',
-                  {**headers, **JSON}),
+        "embeddings": ("POST", "/embeddings", '{"model":"Embeddings","input":["a"]}',
+                       {**headers, **JSON}),
         "count": ("POST", "/tokens/count", '{"model":"GigaChat","input":["a"]}',
                   {**headers, **JSON}),
         "models": ("GET", "/models", b"", headers) if service == "gigachat"
