@@ -62,7 +62,7 @@ class Tgi(Provider):
     """
 
     name: ClassVar[str] = "tgi"
-    title: ClassVar[str] = "text-generation-inference"
+    title: ClassVar[str] = "TGI"
     page: ClassVar[str] = "https://huggingface.co/docs/text-generation-inference"
     media: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "image": ("image/png", "image/jpeg", "image/gif", "image/webp", "image/tiff")

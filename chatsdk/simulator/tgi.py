@@ -176,7 +176,7 @@ class _Piece:
 
 
 def _cut(text: str) -> list[str]:
-    return re.findall(r"<\|\w+\|>|\s*\w+|\s*[^\w\s]|\s+", text)
+    return re.findall(r"<\|\w+\|>|\s+(?=<\||$)|\s*\w+|\s*[^\w\s]|\s+", text)
 
 
 def _pieces(text: str) -> list[_Piece]:
