@@ -457,7 +457,7 @@ COMPRESSION = [
 
 def _malformed(what: str, frame: bytes, text: str | None = None) -> list[Fault]:
     """Return the rows for a frame that no protocol has; in raw text it is text."""
-    prefixes = {"gigachat": b"data: ", "h2o": b"data:"}
+    prefixes = {"gigachat": b"data: ", "h2o": b"data:", "tgi": b"data: "}
 
     def bad(peer: Any) -> None:
         prefix = prefixes.get(peer.dialect.name, b"")
@@ -648,6 +648,39 @@ WRONG = {
         b"@\n",
     ),
 }
+WRONG |= {
+    "ollama": (
+        b'{"message":@}\n',
+        b'{"message":{"content":@}}\n',
+        b'{"message":{"content":"a","role":@}}\n',
+        b'{"message":{"content":"a"},"done":@}\n',
+        b'{"model":@,"message":{"content":"a"},"done":false}\n',
+        b'{"message":{"content":"a","thinking":@}}\n',
+        b'{"message":{"tool_calls":@}}\n',
+        b'{"message":{"tool_calls":[@]}}\n',
+        b'{"message":{"tool_calls":[{"id":@,"function":{"name":"f"}}]}}\n',
+        b'{"message":{"tool_calls":[{"function":@}]}}\n',
+        b'{"message":{"tool_calls":[{"function":{"name":@}}]}}\n',
+        b'{"message":{"tool_calls":[{"function":{"name":"f","arguments":@}}]}}\n',
+        b'{"done":true,"done_reason":@}\n',
+        b'{"done":true,"prompt_eval_count":@,"eval_count":@}\n',
+        b'{"error":@}\n',
+        b"@\n",
+    ),
+    "tgi": (
+        b'data: {"token":@}\n\n',
+        b'data: {"token":{"text":@}}\n\n',
+        b'data: {"token":{"text":@,"special":false},"generated_text":null}\n\n',
+        b'data: {"token":{"text":"a","special":@},"generated_text":null}\n\n',
+        b'data: {"generated_text":@}\n\n',
+        b'data: {"token":null,"generated_text":"a","details":@}\n\n',
+        b'data: {"token":null,"generated_text":"a","details":{"finish_reason":@}}\n\n',
+        b'data: {"token":null,"generated_text":"a","details":{"input_length":@}}\n\n',
+        b'data: {"error":@}\n\n',
+        b'data: {"error":"a","error_type":@}\n\n',
+        b"data: @\n\n",
+    ),
+}
 VALUES = (
     b"null", b"true", b"5", b"-1", b"1.5", b"1e999", b"NaN", b"9" * 300, b'""', b'"a"',
     b'"\\ud83d"', b'"a\\r\\n\\u001b[31m"', b"[]", b"[[]]", b"[null]", b"{}", b'{"a":1}',
@@ -726,6 +759,22 @@ EARLIER = [
             (f"the id is {value.decode()}", _document(b'{"data":' + value + b"}"), e.ProtocolError)
             for value in (b"null", b'""', b'" "', b"5", b"[]", b"{}", b'"a\\r\\nb: c"',
                           b'"\\u043a"')
+        ),
+    ),
+    *_steps(
+        "template", "tgi",
+        ("closed without a byte", fin, e.APIConnectionError, YES),
+        ("a stall", stall, e.APITimeoutError, YES,
+         {"timeout": SHORT, "phase": "first", "within": 0.6}),
+        ("404, as of old servers", status(404), e.NotFoundError),
+        ("503", status(503), e.ServerError, YES),
+        ("302 to another host", status(302, b"", "Location: {other}/"), e.RedirectError),
+        ("no document", _document(b""), e.ProtocolError),
+        ("half a document", _document(b'{"templated_text":"a'), e.ProtocolError),
+        *(
+            (f"the prompt is {value.decode()}", _document(b'{"templated_text":' + value + b"}"),
+             e.ProtocolError)
+            for value in (b"null", b'""', b"5", b"[]", b"{}")
         ),
     ),
     *_steps(

@@ -1,4 +1,4 @@
-"""A server that breaks HTTP, and the five protocols on top of it, on purpose.
+"""A server that breaks HTTP, and the protocols on top of it, on purpose.
 
 An answer is a function of a `Peer`, the server's end of one connection; `does` makes one of steps::
 
@@ -6,7 +6,8 @@ An answer is a function of a `Peer`, the server's end of one connection; `does` 
 
 What a protocol asks before and after its question (a token, an id, a conversation) is answered
 properly unless ``answers`` says otherwise for that step: "token", "visit", "settings", "create",
-"stop", "delete", "models".  The server counts on its side what the client must not leave behind.
+"stop", "delete", "models", "template".  The server counts on its side what the client must not
+leave behind.
 """
 
 from __future__ import annotations
@@ -72,6 +73,18 @@ def _h2o(text: str, whole: str | None = None, details: Any = None) -> bytes:
     return b"data:" + _json({"token": token, "generated_text": whole, "details": details}) + b"\n\n"
 
 
+def _ollama(text: str, **more: Any) -> bytes:
+    message = {"role": "assistant", "content": text}
+    event = {"model": "llama3.2", "created_at": "now", "message": message, "done": False}
+    return _json({**event, **more}) + b"\n"
+
+
+def _tgi(text: str, whole: str | None = None, details: Any = None) -> bytes:
+    token = {"id": 1, "text": text, "logprob": -0.5, "special": whole is not None}
+    event = {"index": 1, "token": token, "generated_text": whole, "details": details}
+    return b"data: " + _json(event) + b"\n\n"
+
+
 DIALECTS = {
     dialect.name: dialect
     for dialect in (
@@ -125,6 +138,26 @@ DIALECTS = {
             transient=b"",
             permanent=b"",
         ),
+        Dialect(
+            name="ollama",
+            kind="application/x-ndjson",
+            marked=True,
+            frame=_ollama,
+            mark=_ollama("", done=True, done_reason="stop"),
+            beat=b"\n",
+            transient=b'{"error":"server busy, please try again."}\n',
+            permanent=b'{"error":"unexpected EOF"}\n',
+        ),
+        Dialect(
+            name="tgi",
+            kind="text/event-stream",
+            marked=True,
+            frame=_tgi,
+            mark=_tgi("<|im_end|>", FULL, {"finish_reason": "eos_token"}),
+            beat=b":\n\n",
+            transient=b'data: {"error":"Model is overloaded","error_type":"overloaded"}\n\n',
+            permanent=b'data: {"error":"CUDA","error_type":"generation"}\n\n',
+        ),
     )
 }
 MARKED = tuple(name for name, dialect in DIALECTS.items() if dialect.marked)
@@ -152,12 +185,19 @@ ROUTES = (
     ("chat", "aichatonline", "POST", r"/aichatonline/api/chat/gpt"),
     ("models", "aura", "POST", r"/api/models"),
     ("chat", "aura", "POST", r"/api/chat"),
+    ("models", "ollama", "GET", r"/ollama/api/tags"),
+    ("chat", "ollama", "POST", r"/ollama/api/chat"),
+    ("models", "tgi", "GET", r"/tgi/info"),
+    ("template", "tgi", "POST", r"/tgi/chat_tokenize"),
+    ("chat", "tgi", "POST", r"/tgi/generate_stream"),
 )
 
 
 def fields(name: str, url: str) -> dict[str, Any]:
     """Return the fields of a provider that lead it to a server."""
     given: dict[str, Any] = {"api_key": KEY, "base_url": url, "cookies": {"session": COOKIE}}
+    if name in ("ollama", "tgi"):
+        given.update(base_url=f"{url}/{name}")
     if name == "gigachat":
         given.update(base_url=f"{url}/api/v1", auth_url=f"{url}/api/v2/oauth")
     return given
@@ -637,6 +677,7 @@ PROPER: dict[str, Answer] = {
     "stop": lambda peer: peer.reply(200, b""),
     "delete": _delete,
     "visit": lambda peer: peer.reply(200, b'{"code":200,"data":"6dbd3acc4ffdf261b24b0541d1602c"}'),
+    "template": lambda peer: peer.reply(200, b'{"templated_text":"Hi","tokenize_response":[]}'),
     "unknown": lambda peer: peer.reply(404, b'{"message":"Not found"}'),
 }
 
