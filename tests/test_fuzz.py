@@ -20,6 +20,8 @@ from chatsdk.providers.aura import Aura
 from chatsdk.providers.flowgpt import FlowGpt
 from chatsdk.providers.gigachat import GigaChat
 from chatsdk.providers.h2o import H2o
+from chatsdk.providers.ollama import Ollama
+from chatsdk.providers.tgi import Tgi
 from chatsdk.streams import Stream
 from chatsdk.wire import inflate, Limits, Lines, ndjson, parse, sse, text, whole
 
@@ -29,14 +31,16 @@ QUICK = settings(
 LIMITS = Limits(frame_bytes=2000, reply_bytes=5000)
 GZIP = b"\x1f\x8b"  # what begins so is refused, not read as text
 QUERY = Query(messages=(Message("user", "Hi"),))
-PROVIDERS = [GigaChat(access_token="a"), H2o(), FlowGpt(), AiChatOnline(), Aura()]
+PROVIDERS = [GigaChat(access_token="a"), H2o(), FlowGpt(), AiChatOnline(), Aura(), Ollama(), Tgi()]
 
-# Documents with the words of all five protocols, in places where they belong and where they do not.
+# Documents with the words of all protocols, in places where they belong and where they do not.
 words = st.sampled_from([
     "choices", "delta", "message", "content", "finish_reason", "function_call", "name", "arguments",
     "functions_state_id", "usage", "prompt_tokens", "status", "error", "token", "text", "special",
     "generated_text", "details", "generated_tokens", "event", "data", "code", "msg", "role",
     "reasoning_content", "stop", "function_in_progress", "error_type", "index", "model",
+    "thinking", "tool_calls", "function", "done", "done_reason", "prompt_eval_count",
+    "input_length",
 ])
 leaves = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), words, st.text(max_size=5),
