@@ -18,7 +18,7 @@ help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' Makefile | while read -r name text; do \
 	    printf '  make %-11s %s\n' "$$name" "$$text"; done
 
-demo: $(VENV)/.base ## talk to five services at once, all on this machine
+demo: $(VENV)/.cli ## talk to five services at once, all on this machine
 	@$(BIN)/python -m chatsdk demo
 
 install: $(VENV)/.test $(VENV)/.check $(VENV)/.docs ## .venv with all that development needs

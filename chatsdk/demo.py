@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+import io
+import json
 import shutil
 import textwrap
 import threading
 import time
 from typing import TextIO
 
-from attrs import define, field
+from attrs import asdict, define, field
 
 from chatsdk import providers
 from chatsdk.client import Client
@@ -37,22 +39,37 @@ class Talk:
     error: str = ""
 
 
-def demo(out: TextIO) -> int:
-    """Hold the conversations, show them and a table; return 1 if one failed, else 0."""
+def demo(out: TextIO, *, as_json: bool = False) -> int:
+    """Hold the conversations, show them and a table; return 1 if one failed, else 0.
+
+    Args:
+        out: Where they are shown: as they grow on a terminal, else each when it has ended.
+        as_json: Print what the table says as JSON instead, times in s.
+    """
     talks = [Talk(name) for name in SERVICES]
     with Simulator(chunk_delay=CHUNK_DELAY) as simulator:
         services = [
             providers.get(talk.name)(**{"api_key": "demo", **simulator.fields(talk.name)})
             for talk in talks
         ]
-        screen = _Screen(out, talks) if out.isatty() else _Blocks(out)
+        screen = _screen(out, talks, as_json)
         with Client(providers=services, proxy="") as client:
             with ThreadPoolExecutor(len(talks)) as pool:
                 for _ in pool.map(lambda talk: _talk(client, talk, screen), talks):
                     pass
         sent = [request.service for request in simulator.requests]
-    print(_summary(talks, sent), file=out)
+    if as_json:
+        rows = [{**asdict(talk), "requests": sent.count(talk.name)} for talk in talks]
+        print(json.dumps(rows, ensure_ascii=False, indent=2), file=out)
+    else:
+        print(_summary(talks, sent), file=out)
     return 1 if any(talk.error for talk in talks) else 0
+
+
+def _screen(out: TextIO, talks: Sequence[Talk], as_json: bool) -> _Screen | _Blocks:
+    if as_json:
+        return _Blocks(io.StringIO())
+    return _Screen(out, talks) if out.isatty() else _Blocks(out)
 
 
 def _talk(client: Client, talk: Talk, screen: _Screen | _Blocks) -> None:

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -19,9 +20,10 @@ import pytest
 from servers import chunk, document, frame, head, said
 from test_map import by_prompt, echoes, prompt
 
-from chatsdk import batch, Journal
-from chatsdk.batch import picture, visible
-from chatsdk.cli import main
+from chatsdk import Journal
+from chatsdk.cli import main, screen
+from chatsdk.cli.output import visible
+from chatsdk.cli.screen import picture
 from chatsdk.simulator import Simulator
 
 FAILS = document({"status": 500, "message": "no"}, "500 Internal Server Error")
@@ -96,12 +98,12 @@ def test_a_base_url_leads_elsewhere(serve, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["ask", "gigachat"], "required"),
+        (["ask", "gigachat"], "Missing argument"),
         (["ask", "gigachatt", "Hi"], "did you mean 'gigachat'"),
         (["ask", "gigachat", "gigachat", "Hi"], "twice"),
         (["ask", "gigachat", "Hi", "--temperature", "-1"], "temperature"),
         (["ask", "gigachat", "flowgpt", "Hi", "--base-url", "http://x"], "for one target"),
-        (["map"], "required"),
+        (["map"], "Missing argument"),
         (["map", "missing.jsonl", "--target", "gigachat"], "missing.jsonl"),
         (["map", "IN", "--target", "gigachat", "--workers", "0"], "max_workers"),
         (["map", "IN", "--target", "gigachatt"], "did you mean 'gigachat'"),
@@ -117,9 +119,7 @@ def test_a_mistake_of_the_caller_is_status_2(at, capsys, tmp_path, monkeypatch, 
     server = at(echoes)
     monkeypatch.chdir(tmp_path)
     content = written(tmp_path / "IN", '"question"')
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 2
+    assert main(arguments) == 2
     assert words in capsys.readouterr().err
     assert server.requests == []
     assert open_text(content) == '"question"\n'
@@ -139,6 +139,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, "-W", "error", "-m", "chatsdk", *arguments],
             cwd=ROOT,
+            env={**os.environ, "TERM": "xterm-256color"},
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -174,7 +175,7 @@ def test_on_a_terminal_answers_grow_side_by_side(at):
         return say
 
     at(by_model(a=says(0), b=says(1)))
-    shown = Terminal("ask", "gigachat:a", "gigachat:b", "Hi").shown()
+    shown = Terminal("ask", "gigachat:a", "gigachat:b", "Hi", "--plain").shown()
     live, _, whole = shown.rpartition("\x1b[J")
     labels = [line for line in live.split("\r\n") if "[gigachat:a]" in line]
     assert labels and all(" | [gigachat:b]" in line for line in labels)
@@ -185,10 +186,10 @@ def test_on_a_terminal_answers_grow_side_by_side(at):
 
 def test_the_screen_is_drawn_anew_as_texts_grow_but_not_for_each_piece(monkeypatch):
     now = iter([0.0, 0.0, 0.01, 0.06, 0.06])
-    monkeypatch.setattr("chatsdk.batch.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("chatsdk.cli.screen.time.monotonic", lambda: next(now))
     out = io.StringIO()
     pairs = [("a", "one"), ("b", "two"), ("a", " three")]
-    assert batch._live(out, ["a", "b"], pairs) == []
+    assert screen.live(out, ["a", "b"], pairs, plain=True) == []
     first, second, whole = out.getvalue().split("\x1b[J")
     assert "one" in first and "two" not in first
     assert "one three" in second and "two" in second
@@ -198,12 +199,23 @@ def test_the_screen_is_drawn_anew_as_texts_grow_but_not_for_each_piece(monkeypat
 @pytest.mark.parametrize("targets", [["gigachat:a"], ["gigachat:a", "gigachat:b"]])
 def test_a_terminal_shows_control_characters_and_does_not_obey_them(at, targets):
     at(said("red \x1b[31m bell \x07 title \x1b]0;x\x9c back \r\u202e turned"))
-    shown = Terminal("ask", *targets, "Hi").shown()
+    shown = Terminal("ask", *targets, "Hi", "--plain").shown()
     ours = shown.replace("\r\n", "\n").replace("\x1b[J", "")
     for lines in range(30):
         ours = ours.replace(f"\x1b[{lines}A", "")
     assert not set(ours) & set("\x1b\x07\x9c\r\u202e")
     assert "red \u241b[31m bell \u2407" in ours
+
+
+@pytest.mark.parametrize("targets", [["gigachat:a"], ["gigachat:a", "gigachat:b"]])
+def test_markdown_on_a_terminal_obeys_no_control_characters_either(at, targets):
+    at(said("*red* \x1b[31m bell \x07 title \x1b]0;x\x9c back \r\u202e turned"))
+    shown = Terminal("ask", *targets, "Hi").shown()
+    ours = re.sub(r"\x1b\[[0-9;?]*[A-Zhlm]", "", shown)
+    assert not set(ours) & set("\x1b\x07\x9c\u202e")
+    assert "back \u240d\ufffd turned" in ours
+    assert "\x1b[31m" not in shown
+    assert "\x1b[3mred\x1b[0m \u241b[31m bell \u2407" in shown
 
 
 def test_visible_text_keeps_line_ends_tabs_and_letters():
@@ -288,8 +300,7 @@ def test_csv_gives_questions_and_keys(at, tmp_path):
 def test_a_csv_without_a_column_is_a_mistake(at, tmp_path, capsys):
     at(echoes)
     source = written(tmp_path / "in.csv", "a,b", "1,2")
-    with pytest.raises(SystemExit):
-        main(["map", source, "--target", "gigachat"])
+    assert main(["map", source, "--target", "gigachat"]) == 2
     assert "--column" in capsys.readouterr().err
 
 

@@ -18,11 +18,13 @@ import textwrap
 import threading
 from unittest import mock
 
+import click
 import pytest
 
 import chatsdk
 from chatsdk import Client, ProviderError, providers
 from chatsdk.cli import main
+from chatsdk.cli.program import chatsdk as chatsdk_command
 from chatsdk.simulator import Simulator
 
 ROOT = Path(__file__).parent.parent
@@ -107,11 +109,13 @@ def help_of(*command):
     return printed.getvalue()
 
 
-def helps():
-    """Return the name of each help page and its text."""
-    first = help_of()
-    commands = re.findall(r"^    ([a-z-]+)(?: |$)", first, re.MULTILINE)
-    return {"chatsdk": first} | {f"chatsdk-{name}": help_of(name) for name in commands}
+def helps(command=chatsdk_command, *path):
+    """Return the name of each help page and its text, those of commands of commands as well."""
+    pages = {"-".join(["chatsdk", *path]): help_of(*path)}
+    if isinstance(command, click.Group):
+        for name in command.list_commands(None):
+            pages |= helps(command.get_command(None, name), *path, name)
+    return pages
 
 
 def test_the_help_pages_are_those_of_the_command():
@@ -123,8 +127,8 @@ def test_the_help_pages_are_those_of_the_command():
 
 
 def words(text):
-    """Return a help page's words: versions of Python differ in columns, and in "-o O, --out O"."""
-    return re.sub(r"(-\w) [A-Z]+, --", r"\1, --", text).split()
+    """Return a help page's words: versions of click differ in columns."""
+    return text.split()
 
 
 def test_each_help_page_is_shown():

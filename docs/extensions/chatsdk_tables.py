@@ -169,7 +169,7 @@ class Scenarios(_Generated):
 class Help(SphinxDirective):
     """Shows a help page; tests/test_docs.py sees to it that it is the command's own."""
 
-    optional_arguments = 1
+    optional_arguments = 2
 
     def run(self) -> list[nodes.Node]:
         """Return the page as it stands."""

@@ -1,0 +1,74 @@
+"""How things are shown: for people on a terminal, as plain text in a pipe, as JSON on demand.
+
+What a model says is data: on a terminal its control characters are shown, not obeyed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import json
+import os
+import sys
+from typing import Any, TextIO
+
+from chatsdk.demo import table
+
+# What moves a cursor, changes colours or turns text round is replaced by a picture of itself.
+_PICTURES = {code: 0x2400 + code for code in range(0x20) if code not in (0x09, 0x0A)}
+_PICTURES |= {0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
+_PICTURES |= dict.fromkeys([0x061C, 0x200E, 0x200F], 0xFFFD)
+_PICTURES |= dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)], 0xFFFD)
+
+
+def visible(text: str) -> str:
+    """Return a text that a terminal shows and does not obey.
+
+    Tabs and line feeds stay; other C0 and C1 controls, DEL, and the characters that turn the
+    direction of writing become pictures of themselves or U+FFFD.
+    """
+    return text.translate(_PICTURES)
+
+
+def is_screen(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal that can move its cursor."""
+    return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def console(stream: TextIO) -> Any:
+    """Return a `rich.console.Console` that takes all text as it is, without markup."""
+    from rich.console import Console
+
+    return Console(file=stream, markup=False, highlight=False, emoji=False)
+
+
+def tell(text: str, *, stream: TextIO | None = None, end: str = "\n") -> None:
+    """Print text; what a terminal would obey is neutralised there."""
+    out = sys.stdout if stream is None else stream
+    print(visible(text) if out.isatty() else text, end=end, file=out, flush=True)
+
+
+def complain(text: str) -> None:
+    """Print a line on standard error."""
+    tell(f"chatsdk: {text}", stream=sys.stderr)
+
+
+def dump(value: Any, *, line: bool = False) -> None:
+    """Print a value as JSON, indented or as one line."""
+    layout: Any = {"separators": (",", ":")} if line else {"indent": 2}
+    tell(json.dumps(value, ensure_ascii=False, default=str, **layout))
+
+
+def show_table(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> None:
+    """Print rows in columns under their heads; on a terminal long cells are wrapped."""
+    if not is_screen(sys.stdout):
+        tell(table(rows, heads))
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for head in heads:
+        shown.add_column(head, overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(visible(cell)) for cell in row))
+    console(sys.stdout).print(shown)
