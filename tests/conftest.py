@@ -42,12 +42,13 @@ def empty_home(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch, empty_home):
-    """No key, no proxy, no CA bundle and no netrc of the machine reaches a test."""
+    """No key, no keyring, no proxy, no CA bundle and no netrc of the machine reaches a test."""
     for name in list(os.environ):
         if name.startswith(PREFIXES) or name.lower() in NAMES:
             monkeypatch.delenv(name)
     for name in ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
         monkeypatch.setenv(name, str(empty_home))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
     monkeypatch.setenv("NETRC", str(empty_home / "no-netrc"))
 
 

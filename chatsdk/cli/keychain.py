@@ -114,8 +114,8 @@ def _backend() -> Any:
             "the system keyring needs pip install 'chatsdk[keyring]'"
         ) from None
     backend = keyring.get_keyring()
-    used = [backend, *getattr(backend, "backends", ())]
-    if any(type(one).__name__ == PLAIN for one in used):
+    first = next(iter(getattr(backend, "backends", ())), backend)  # of a chain the first is used
+    if type(first).__name__ == PLAIN:
         raise ConfigurationError(
             "this keyring is a file that anyone can read, and no key goes there;"
             " uninstall keyrings.alt or choose another backend (python -m keyring --list-backends)"

@@ -120,12 +120,16 @@ def rendered(text: str) -> Any:
     """Return a text as Markdown for a console, nothing of it left out.
 
     HTML, definitions of links and pictures are shown as they were written, and so is the address
-    of a link: rich would leave them out, or hide where a link leads.
+    of a link: rich would leave them out, or hide where a link leads.  Lines end where they ended.
     """
     from rich.markdown import Markdown
 
     made = Markdown(text, hyperlinks=False, code_theme="ansi_dark")
     made.parsed = _parser().parse(text)
+    for token in made.parsed:
+        for child in token.children or ():
+            if child.type == "softbreak":
+                child.type = "hardbreak"
     return made
 
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "chat": "chatsdk.cli.chat:chat",
     "ask": "chatsdk.cli.ask:ask",
     "map": "chatsdk.cli.map:map_command",
+    "doctor": "chatsdk.cli.doctor:doctor",
     "providers": "chatsdk.cli.services:providers_command",
     "models": "chatsdk.cli.services:models",
     "keys": "chatsdk.cli.keys:keys",
@@ -42,7 +43,7 @@ EXAMPLES = (
     "chatsdk demo",
     "chatsdk chat gigachat",
     'chatsdk ask gigachat h2o "Why is the sky blue?"',
-    "chatsdk providers",
+    "chatsdk doctor gigachat",
 )
 
 

@@ -17,7 +17,7 @@ COLUMN = 32  # characters of the narrowest column on a screen
 GAP = " | "
 REDRAW = 0.05  # s between two pictures of the screen at least
 
-Pairs = Iterable["tuple[Any, str | Answer]"]
+Pairs = Iterable[tuple[Any, "str | Answer"]]
 
 
 def blocks(out: TextIO, targets: Sequence[str], pairs: Pairs) -> list[Answer]:
