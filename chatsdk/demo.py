@@ -15,6 +15,7 @@ from typing import TextIO
 from attrs import asdict, define, field
 
 from chatsdk import providers
+from chatsdk.cli.output import table
 from chatsdk.client import Client
 from chatsdk.errors import ChatError
 from chatsdk.simulator import Simulator
@@ -161,13 +162,3 @@ class _Screen:
         self._out.write(f"{up}\x1b[J" + "\n".join(picture) + "\n")
         self._out.flush()
         self._drawn = len(picture)
-
-
-def table(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> str:
-    """Return rows of text in columns under their heads."""
-    widths = [max(len(row[n]) for row in (heads, *rows)) for n in range(len(heads))]
-    lines = [heads, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
-        for line in lines
-    )

@@ -72,7 +72,7 @@ class _Markdown:
 
     def add(self, text: str) -> None:
         self._growing.text += visible(text)
-        if "\n" in text and time.monotonic() >= self._due:
+        if "\n" in self._growing.text and time.monotonic() >= self._due:
             self._print(whole_blocks(self._growing.text))
             self._due = time.monotonic() + PARSE
 

@@ -11,8 +11,6 @@ import os
 import sys
 from typing import Any, TextIO
 
-from chatsdk.demo import table
-
 # What moves a cursor, changes colours or turns text round is replaced by a picture of itself.
 _PICTURES = {code: 0x2400 + code for code in range(0x20) if code not in (0x09, 0x0A)}
 _PICTURES |= {0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
@@ -56,6 +54,16 @@ def dump(value: Any, *, line: bool = False) -> None:
     """Print a value as JSON, indented or as one line."""
     layout: Any = {"separators": (",", ":")} if line else {"indent": 2}
     tell(json.dumps(value, ensure_ascii=False, default=str, **layout))
+
+
+def table(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> str:
+    """Return rows of text in columns under their heads."""
+    widths = [max(len(row[n]) for row in (heads, *rows)) for n in range(len(heads))]
+    lines = [heads, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
+        for line in lines
+    )
 
 
 def show_table(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> None:

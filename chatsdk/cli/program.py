@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import io
 import os
 import sys
 from typing import Any, TextIO
@@ -67,6 +68,9 @@ def chatsdk() -> None:
 
 def run(arguments: Sequence[str] | None) -> int:
     """Run the program and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # no letter of an answer is worth the rest of it
     words = sys.argv[1:] if arguments is None else list(arguments)
     shell = os.environ.get(COMPLETE)
     if shell:
