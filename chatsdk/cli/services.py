@@ -14,15 +14,17 @@ from chatsdk.cli.options import client_for, connection, named, TARGET
 from chatsdk.cli.output import dump, show_table
 from chatsdk.providers.base import Provider
 
-NO_ABILITY = {"alive", "end_mark", "may_be_empty"}  # facts about a service that nobody asks for
+NO_ABILITY = {"alive", "dimensions", "end_mark", "may_be_empty"}  # facts that nobody chooses by
 
 
 def abilities(kind: type[Provider]) -> Iterator[str]:
-    """Yield what a service can do, in words: each fact of a `Provider` that is true or a method."""
-    facts = [name for name, note in Provider.__annotations__.items() if "ClassVar[bool]" in note]
-    for name in facts:
-        if name not in NO_ABILITY and getattr(kind, name):
+    """Yield what a service can do, in words: the facts of its class that are true."""
+    for name, note in Provider.__annotations__.items():
+        if "ClassVar[bool]" in note and name not in NO_ABILITY and getattr(kind, name):
             yield name.replace("_", " ")
+    yield from kind.media
+    if kind.embeds:
+        yield "embeddings"
 
 
 @command("providers", short_help="List the services, their state and what they can do.")

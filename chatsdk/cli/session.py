@@ -136,7 +136,7 @@ class Session:
         messages = self._talk.messages
         first = messages[0] if messages and messages[0].role == "system" else None
         if not text:
-            self._screen.tell(first.content if first else "no system message")
+            self._screen.tell(first.text if first else "no system message")
             return
         rest = messages[1:] if first else messages
         self._talk.messages = rest if text == "-" else [Message("system", text), *rest]
@@ -188,6 +188,6 @@ def _plain(message: Message) -> Message:
 def _written(messages: list[Message], as_json: bool) -> str:
     """Return a conversation as a file holds it; JSON can be given to `Client.chat` again."""
     if as_json:
-        said = [{"role": one.role, "content": one.content} for one in messages]
+        said = [{"role": one.role, "content": one.text} for one in messages]
         return json.dumps(said, ensure_ascii=False, indent=2) + "\n"
-    return "\n".join(f"## {one.role}\n\n{one.content.strip()}\n" for one in messages)
+    return "\n".join(f"## {one.role}\n\n{one.text.strip()}\n" for one in messages)
