@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from getpass import getpass
+from getpass import getpass, GetPassWarning
 import sys
+import warnings
 
 import attrs
 import click
@@ -55,7 +56,8 @@ NAME = argument("name", metavar="NAME", type=SERVICE, about="A provider; `chatsd
     examples=("chatsdk keys set gigachat", "pass show gigachat | chatsdk keys set gigachat"),
 )
 @NAME
-def set_key(name: str) -> int:
+@as_json
+def set_key(name: str, as_json: bool) -> int:
     """Keep the key of a provider; an older one is replaced.
 
     It is asked for and not shown; in a pipe it is the first line. It is no argument, since those
@@ -63,26 +65,45 @@ def set_key(name: str) -> int:
     """
     with usage():
         kind = _kind(name)
-        asked = f"Key of {kind.title} (it is not shown): "
-        key = getpass(asked) if sys.stdin.isatty() else sys.stdin.readline()
-        key = key.strip()
+        key = _asked(kind).strip()
         check_secret(None, attrs.fields_dict(kind)["api_key"], key)
     keychain.save(name, key)
-    tell(f"the key of {name} is in the keyring")
     variable = keychain.in_environment(kind)
+    if as_json:
+        dump({"name": name, "kept": True, "hidden_by": variable})
+        return 0
+    tell(f"the key of {name} is in the keyring")
     if variable is not None:
         tell(f"{variable} is set too, and comes before it")
     return 0
 
 
+def _asked(kind: type[Provider]) -> str:
+    """Return a key that is typed without being shown, or comes from a pipe."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GetPassWarning)
+        try:
+            return getpass(f"Key of {kind.title} (it is not shown): ")
+        except GetPassWarning:
+            raise ConfigurationError(
+                "this terminal would show the key; give it through a pipe"
+            ) from None
+
+
 @keys.command("delete", short_help="Forget a key.")
 @NAME
-def delete(name: str) -> int:
+@as_json
+def delete(name: str, as_json: bool) -> int:
     """Take the key of a provider out of the keyring."""
     with usage():
         _kind(name)
     keychain.delete(name)
-    tell(f"the key of {name} is gone from the keyring")
+    if as_json:
+        dump({"name": name, "kept": False})
+    else:
+        tell(f"the key of {name} is gone from the keyring")
     return 0
 
 

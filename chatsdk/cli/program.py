@@ -85,18 +85,25 @@ def run(arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except click.ClickException as error:
-        return _refused(error)
+        _refuse(error)
+        _tell_program(meta, error.__cause__ or error, error.format_message())
+        return error.exit_code
     except BrokenPipeError:
         _forget(sys.stdout)
         return 1
     except (ChatError, ValueError, OSError) as error:
         complain(str(error))
-        if meta.get("chatsdk.json"):
-            dump({"error": {"type": type(error).__name__, "message": str(error)}})
+        _tell_program(meta, error, str(error))
         return 1
 
 
-def _refused(error: click.ClickException) -> int:
+def _tell_program(meta: dict[str, Any], error: BaseException, message: str) -> None:
+    """Print an error as JSON, if that was asked for."""
+    if meta.get("chatsdk.json"):
+        dump({"error": {"type": type(error).__name__, "message": message}})
+
+
+def _refuse(error: click.ClickException) -> None:
     """Tell of a mistake on the command line, with the way to its help."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is not None:
@@ -104,7 +111,6 @@ def _refused(error: click.ClickException) -> int:
     complain(error.format_message())
     if context is not None:
         click.echo(f"Try '{context.command_path} --help'.", err=True)
-    return error.exit_code
 
 
 def _forget(stream: TextIO) -> None:

@@ -101,6 +101,20 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(simulator, person):
     assert ada.leaves() == 0
 
 
+def test_ctrl_c_cleans_up_what_the_service_keeps(simulator, person):
+    simulator.line = lambda asked: "half of it, and the rest"
+    simulator.play("stall", service="h2o")
+    ada = person("h2o", "--base-url", simulator.fields("h2o")["base_url"])
+
+    ada.types("talk")
+    ada.sees("half")
+    ada.presses_ctrl_c()
+    ada.ready()
+
+    assert simulator.wait_idle() and simulator.conversations == []
+    assert "half of it" in ada.says("/retry")
+
+
 def test_ctrl_c_at_the_prompt_clears_what_was_typed(simulator, person):
     ada = person("gigachat")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from getpass import GetPassWarning
 import io
 import json
 import sys
+import warnings
 
 import keyring
 from keyring.backend import KeyringBackend
@@ -97,6 +99,34 @@ def test_a_key_is_kept_and_not_shown(memory, type_in, capsys):
 
     assert memory.kept == {("chatsdk", "gigachat"): KEY}
     assert KEY not in "".join(capsys.readouterr())
+
+
+def test_as_json_it_says_what_became_of_a_key(memory, type_in, monkeypatch, capsys):
+    monkeypatch.setenv("GIGACHAT_ACCESS_TOKEN", "other")
+    type_in(f"{KEY}\n")
+
+    assert main(["keys", "set", "gigachat", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "name": "gigachat", "kept": True, "hidden_by": "GIGACHAT_ACCESS_TOKEN",
+    }
+    assert main(["keys", "delete", "gigachat", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"name": "gigachat", "kept": False}
+
+
+def test_a_terminal_that_would_show_the_key_gets_none(memory, monkeypatch, capsys):
+    class Telling(io.StringIO):
+        def isatty(self):
+            return True
+
+    def shows(prompt):
+        warnings.warn("cannot control echo", GetPassWarning, stacklevel=1)
+
+    monkeypatch.setattr("sys.stdin", Telling(KEY))
+    monkeypatch.setattr("chatsdk.cli.keys.getpass", shows)
+
+    assert main(["keys", "set", "gigachat"]) == 2
+    assert "through a pipe" in capsys.readouterr().err
+    assert memory.kept == {}
 
 
 def test_commands_use_a_kept_key_and_programs_do_not(memory, serve, monkeypatch, capsys):

@@ -92,11 +92,10 @@ def test_each_help_says_what_the_words_options_and_statuses_mean(path, capsys):
 
 @pytest.mark.parametrize("path", [path for path, found in commands()
                                   if not isinstance(found, click.Group)], ids=" ".join)
-def test_every_command_but_those_that_print_scripts_or_nothing_knows_json(path):
-    silent = {("completion",), ("keys", "set"), ("keys", "delete")}
+def test_every_command_but_completion_knows_json(path):
     options = [name for param in dict(commands())[path].params for name in param.opts]
 
-    assert ("--json" in options) == (path not in silent)
+    assert ("--json" in options) == (path != ("completion",))
 
 
 def test_the_version_is_told(capsys):
@@ -158,6 +157,12 @@ def test_a_failure_as_json_is_an_object_on_standard_output(at, capsys):
     out, err = capsys.readouterr()
     assert json.loads(out)["error"]["type"] == "AuthenticationError"
     assert "Unauthorized" in err or "refused" in err
+
+
+def test_a_mistake_as_json_is_an_object_as_well(capsys):
+    assert main(["ask", "gigachat", "Hi", "--json"]) == 2
+
+    assert json.loads(capsys.readouterr().out)["error"]["type"] == "MissingCredentialsError"
 
 
 def test_the_services_as_json(capsys):
