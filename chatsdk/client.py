@@ -323,7 +323,7 @@ class Client:
                 in several requests, one after the other.
             target: Whom to ask instead of the client's own target; a model in it is the one that
                 makes the vectors.
-            model: That model; None: the service's usual one.
+            model: That model; None: the target's, or the service's usual one.
             dimensions: The length of a vector, where it can be chosen.
             numpy: Return the vectors as one array of float32; needs ``chatsdk[numpy]``.
             timeout: Seconds or a `Timeout`, for each of the requests.
@@ -335,6 +335,8 @@ class Client:
             ProtocolError: It gave another number of them than it was asked for.
         """
         provider, named = self._targets.chain(target)[0]
+        if target is None and named in provider.models:
+            named = None  # the client's own target is for chats: its model makes no vectors
         queries = embedding_queries(
             provider, model or named, texts, dimensions, extra_body, extra_headers
         )

@@ -24,6 +24,7 @@ class Vectors(Provider):
     embeds = 3
     embedding_model = "small"
     dimensions = True
+    models = ("chatty",)
 
     base_url: str = url(None, "http://127.0.0.1:9")
     model: str = field(default="none")
@@ -75,6 +76,12 @@ def test_the_model_may_stand_in_the_target_or_beside_it(client):
     assert (asked[1].dimensions, asked[1].extra_body, asked[1].extra_headers) == (
         5, {"x": 1}, {"X-A": "b"},
     )
+
+
+@pytest.mark.parametrize("target, model", [("vectors:chatty", "small"), ("vectors:wide", "wide")])
+def test_the_clients_own_model_makes_vectors_unless_it_is_known_for_chats(target, model):
+    with Client(target, providers=[Vectors()]) as client:
+        assert client.embed("a").model == model
 
 
 def test_numpy_gives_one_array(client):
