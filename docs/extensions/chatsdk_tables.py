@@ -120,7 +120,7 @@ def fields(kind: type[Any]) -> Iterator[tuple[str, str, str]]:
         default: Any = field.metadata.get("default", field.default)
         if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
             default = {} if default.factory is dict else None
-        shown = "" if default in (None, attrs.NOTHING, {}) else f"``{default}``"
+        shown = "" if default in (None, attrs.NOTHING, {}, "") else f"``{default}``"
         yield f"``{field.name}``", f"``{variable}``" if variable else "", shown
 
 
