@@ -37,6 +37,7 @@ from chatsdk.providers.base import (
     vector_in,
     vectors_in_order,
 )
+from chatsdk.providers.thoughts import told_apart
 from chatsdk.settings import check_url, secret, setting
 from chatsdk.wire import Body, malformed, ndjson, parse, Request
 
@@ -294,11 +295,12 @@ class Ollama(Provider):
     def deltas(self, query: Query, body: Any) -> Iterator[Delta]:
         """Yield the steps: calls are counted through, and thoughts that led to them are kept.
 
-        The last line says "stop" after calls as well, and each line numbers its calls anew.
+        The last line says "stop" after calls as well, and each line numbers its calls anew.  A
+        model whose template Ollama does not know writes its thoughts between tags in the text.
         """
         called = 0
         thoughts: list[str] = []
-        for delta in super().deltas(query, body):
+        for delta in told_apart(super().deltas(query, body)):
             if delta.reasoning:
                 thoughts.append(delta.reasoning)
             if delta.tool_calls:

@@ -22,6 +22,7 @@ from chatsdk.errors import ChatError, ConfigurationError, UnsupportedError
 from chatsdk.messages import Delta, Media, Message, Model, Query
 from chatsdk.providers.base import Fetch, flatten, given, member, merged, Provider
 from chatsdk.providers.tgi_frames import generation, spoken
+from chatsdk.providers.thoughts import told_apart
 from chatsdk.settings import setting, url
 from chatsdk.wire import malformed, parse, Request, sse, whole
 
@@ -221,9 +222,9 @@ class Tgi(Provider):
         return generation(event, self.name)
 
     def deltas(self, query: Query, body: Any) -> Iterator[Delta]:
-        """Yield the steps without the text that was to end the answer."""
+        """Yield the steps: no text that was to end the answer, no thoughts in tags in the text."""
         steps = spoken(super().deltas(query, body))
-        return without_stop(steps, query.stop) if query.stop else steps
+        return told_apart(without_stop(steps, query.stop) if query.stop else steps)
 
 
 def without_stop(deltas: Iterator[Delta], stops: tuple[str, ...]) -> Iterator[Delta]:

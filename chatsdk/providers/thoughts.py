@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from attrs import evolve
+
+from chatsdk.errors import ChatError
+from chatsdk.messages import Delta
 
 _TAGS = {f"<{word}>": f"</{word}>" for word in ("think", "thinking", "thought")}
 _GROWING = ("text", "summary", "data", "signature")  # members of reasoning_details in pieces
@@ -71,6 +76,28 @@ class ThinkTags:
                 return found[:-size], False
         self._held = ""
         return found, False
+
+
+def told_apart(deltas: Iterator[Delta]) -> Iterator[Delta]:
+    """Yield steps whose text holds no reasoning in tags; what was held back is never lost."""
+    tags = ThinkTags()
+    try:
+        for delta in deltas:
+            if tags.through or not (delta.text or delta.final):
+                yield delta
+                continue
+            reasoning, text = tags.feed(delta.text)
+            if delta.final:
+                more, rest = tags.rest()
+                reasoning, text = reasoning + more, text + rest
+            delta = evolve(delta, text=text, reasoning=delta.reasoning + reasoning)
+            if text or delta.reasoning or delta.tool_calls or delta.final:
+                yield delta
+    except ChatError:
+        reasoning, text = tags.rest()
+        if reasoning or text:
+            yield Delta(text, reasoning=reasoning)
+        raise
 
 
 class Kept:

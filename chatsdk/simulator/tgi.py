@@ -120,6 +120,7 @@ class Tgi(Service):
 
     name = "tgi"
     stages = ("models", "health", "tokenize", "template")
+    special = frozenset({"think-tags"})
 
     def stage(self, request: Recorded) -> str:
         """Tell the requests apart by method and path."""

@@ -732,3 +732,22 @@ def test_a_client_finds_the_server_by_the_environment(monkeypatch):
         monkeypatch.setenv("OLLAMA_HOST", sim.fields("ollama")["base_url"])
         with Client("ollama") as asking:
             assert asking.chat("Hi").text == REPLY
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_thoughts_in_tags_are_told_apart(stream):
+    with Simulator(reply="Hello <b>", scenario={"ollama": "think-tags"}) as sim:
+        with client("ollama", **sim.fields("ollama")) as asking:
+            reply = asking.chat("Hi", stream=stream)
+
+    assert (reply.text, reply.reasoning) == (
+        "Hello <b>", "Let me think: a greeting wants an answer.")
+
+
+@pytest.mark.parametrize("text", ["<th", "<think>I was", " <", "<thin king>", "<"])
+def test_what_looked_like_a_tag_is_not_lost_when_the_answer_breaks(text):
+    steps, error = outcome(Ollama(), json.dumps(line(text)).encode() + b"\n")
+
+    assert isinstance(error, StreamInterruptedError)
+    assert text_of(steps) + "".join(step.reasoning for step in steps) == \
+        text.removeprefix("<think>")

@@ -641,3 +641,22 @@ def test_an_answer_is_extracted_by_a_schema():
         reply = asking.chat("Paris", response_format=SCHEMA)
 
     assert reply.parse() == {"city": "Paris"}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_thoughts_in_tags_are_told_apart(stream):
+    with Simulator(reply="Hello <b>", scenario={"tgi": "think-tags"}) as sim:
+        with client("tgi", **sim.fields("tgi")) as asking:
+            reply = asking.chat("Hi", stream=stream)
+
+    assert (reply.text, reply.reasoning) == (
+        "Hello <b>", "Let me think: a greeting wants an answer.")
+
+
+@pytest.mark.parametrize("text", ["<th", "<think>I was", " <", "<thin king>", "<"])
+def test_what_looked_like_a_tag_is_not_lost_when_the_answer_breaks(text):
+    steps, error = outcome(Tgi(), frames(token(text)))
+
+    assert isinstance(error, StreamInterruptedError)
+    assert text_of(steps) + "".join(step.reasoning for step in steps) == \
+        text.removeprefix("<think>")
