@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from importlib import import_module
 import logging
+import os
 from typing import Any
 
 from chatsdk.version import __version__
@@ -49,6 +50,7 @@ _HOMES = {
         "WorkerLostError",
     ),
     "chatsdk.fanout": ("FanOut",),
+    "chatsdk.hooks": ("Notice",),
     "chatsdk.journal": ("Journal",),
     "chatsdk.media": ("audio", "document", "image", "user"),
     "chatsdk.messages": (
@@ -82,6 +84,8 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *_HOME]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+if os.environ.get("CHATSDK_LOG"):
+    import_module("chatsdk.logs").switch_on(os.environ["CHATSDK_LOG"])
 
 
 def __getattr__(name: str) -> Any:

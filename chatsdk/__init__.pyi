@@ -31,6 +31,7 @@ from chatsdk.errors import UnprocessableEntityError as UnprocessableEntityError
 from chatsdk.errors import UnsupportedError as UnsupportedError
 from chatsdk.errors import WorkerLostError as WorkerLostError
 from chatsdk.fanout import FanOut as FanOut
+from chatsdk.hooks import Notice as Notice
 from chatsdk.journal import Journal as Journal
 from chatsdk.media import audio as audio
 from chatsdk.media import document as document

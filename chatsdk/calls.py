@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from itertools import count
 import logging
-from typing import TypeVar
+import time
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from chatsdk.errors import CancelledError, ChatError, ProtocolError
 from chatsdk.exchange import Exchange
-from chatsdk.messages import Delta, Query, RateLimits, Usage
+from chatsdk.hooks import Hooks, Notice, sendable
+from chatsdk.messages import Delta, Query, RateLimits, Reply, Usage
 from chatsdk.providers.base import Fetch, Provider
 from chatsdk.retry import RetryPolicy
 from chatsdk.tally import Tally
+from chatsdk.wire import Request
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+
+_numbers = count(1)
 
 SECRET = 4  # characters; what is shorter is no credential, and may be a part of any word
 
@@ -39,17 +46,43 @@ class Call:
     """
 
     def __init__(
-        self, exchange: Exchange, policy: RetryPolicy, routes: list[Route], tally: Tally
+        self,
+        exchange: Exchange,
+        policy: RetryPolicy,
+        routes: list[Route],
+        tally: Tally,
+        *,
+        hooks: tuple[Hooks, ...] = (),
+        operation: str = "chat",
     ) -> None:
+        """Prepare a call.
+
+        Args:
+            exchange: Sends its requests.
+            policy: What is tried again.
+            routes: Whom to ask, in this order.
+            tally: Sums up the tokens.
+            hooks: Who is told what happens.
+            operation: What it is for, in a word, for those who are told.
+        """
         self.provider: str | None = None
         self.model: str | None = None
         self._exchange = exchange
         self._policy = policy
         self._routes = routes
+        self._route = routes[0]
         self._tally = tally
+        self._attempt_number = 0
         self._handed = False
         self._answering: Provider | None = None  # who accepted the question, with these headers
         self._headers: Mapping[str, str] = {}
+        self._hooks = hooks
+        self._operation = operation
+        if hooks:
+            self._number = next(_numbers)
+            self._began = time.time()
+            self._sent = self._first = 0.0  # when the last request left, and its answer began
+            exchange.told = self._requested
 
     def cancel(self, *, hurry: bool = False) -> None:
         """End it, from any thread; in a hurry if the program is about to end."""
@@ -89,8 +122,7 @@ class Call:
         A route that fails before anything of its answer was handed out gives way to the next.
         """
         for route in self._routes:
-            self.provider = self._exchange.provider = route.provider.name
-            self.model = route.provider.model_of(route.query)
+            self._take(route)
             try:
                 yield from self._attempts(route)
                 return
@@ -100,10 +132,18 @@ class Call:
                 if final or isinstance(error, CancelledError):
                     raise
                 log.warning("%s failed (%s); trying the next", self.provider, type(error).__name__)
+                self._tell("on_retry", error=error, wait=0.0)
+
+    def _take(self, route: Route) -> None:
+        self._route = route
+        self._attempt_number = 0
+        self.provider = self._exchange.provider = route.provider.name
+        self.model = route.provider.model_of(route.query)
 
     def _attempts(self, route: Route) -> Generator[Delta | None, None, None]:
         for attempt in self._policy.attempts(self):
             with attempt:
+                self._attempt_number += 1
                 try:
                     yield from self._attempt(route)
                     self._exchange.earn()
@@ -120,6 +160,8 @@ class Call:
             deltas = iter(route.provider.deltas(route.query, body))
             for delta in deltas:
                 self._handed = True
+                if self._hooks:
+                    self._first = self._seconds()
                 yield delta
                 yield from deltas
         except (ChatError, GeneratorExit):
@@ -144,17 +186,103 @@ class Call:
         Args:
             ask: Is handed what sends a request, and gives the result.
         """
-        provider, self.model = self._routes[0].provider, self._routes[0].query.model
-        self.provider = self._exchange.provider = provider.name
+        route = self._routes[0]
+        self._take(route)
+        self.model = route.query.model
         try:
-            for attempt in self._policy.attempts(self):
-                with attempt:
-                    try:
-                        return ask(self._exchange.fetch)
-                    finally:
-                        self._exchange.finish()
-        except ChatError as error:
-            error.provider = error.provider or provider.name
-            self._hide_secrets(error, provider)
+            found = self._tried(ask)
+        except BaseException as error:
+            if isinstance(error, ChatError):
+                error.provider = error.provider or self.provider
+                self._hide_secrets(error, route.provider)
+            self.ended(None, error)
             raise
+        self.ended(None, None, found)
+        return found
+
+    def _tried(self, ask: Callable[[Fetch], Result]) -> Result:
+        for attempt in self._policy.attempts(self):
+            with attempt:
+                self._attempt_number += 1
+                try:
+                    return ask(self._exchange.fetch)
+                finally:
+                    self._exchange.finish()
         raise AssertionError("there is at least one attempt")
+
+    # What is told
+
+    @property
+    def heard(self) -> bool:
+        """Whether anybody wants to know how it ends."""
+        return bool(self._hooks) or log.isEnabledFor(logging.INFO)
+
+    def retrying(self, error: BaseException | None, seconds: float) -> None:
+        """Tell that there will be one more attempt, after a wait."""
+        log.warning(
+            "%s: attempt %d failed (%s); the next one in %.2f s",
+            self._target,
+            self._attempt_number,
+            type(error).__name__,
+            seconds,
+        )
+        self._tell("on_retry", error=error, wait=seconds)
+
+    def ended(
+        self, reply: Reply | None, error: BaseException | None, result: Any = None
+    ) -> None:
+        """Tell how it has ended: with a reply, whole or left early, with a result or an error."""
+        if self._exchange.watch.inherited:
+            return  # a fork's copy: the call is the parent's, which tells it
+        outcome = "answered" if error is None else type(error).__name__
+        seconds, attempt = self._seconds(), self._attempt_number
+        log.info("%s: %s after %.3f s, attempt %d", self._target, outcome, seconds, attempt)
+        name = "on_reply" if error is None else "on_error"
+        self._exchange.told = None  # no circle of references is left
+        usage = getattr(result if reply is None else reply, "usage", None)
+        self._tell(name, reply=reply, result=result, usage=usage, error=error)
+
+    @property
+    def _target(self) -> str:
+        return f"{self.provider}:{self.model}" if self.model else str(self.provider)
+
+    def _seconds(self) -> float:
+        watch = self._exchange.watch
+        return watch.clock() - watch.started
+
+    def _requested(self, request: Request) -> Mapping[str, str]:
+        """Tell that a request is about to leave; return the headers that hooks want to add."""
+        self._sent, self._first = self._seconds(), 0.0
+        headers: dict[str, str] = {}
+        self._tell("on_request", headers=headers)
+        return dict(sendable(headers, request.headers)) if headers else headers
+
+    def _tell(self, name: str, **facts: Any) -> None:
+        if not self._hooks:
+            return
+        notice = self._notice(**facts)
+        for hooks in self._hooks:
+            hooks.tell(name, notice)
+
+    def _notice(self, **facts: Any) -> Notice:
+        exchange, route = self._exchange, self._route
+        request = exchange.request
+        parts = None if request is None else urlsplit(request.url)
+        return Notice(
+            call=self._number,
+            operation=self._operation,
+            provider=route.provider.name,
+            model=self.model,
+            base_url=route.provider.base_url,
+            began=self._began,
+            seconds=self._seconds(),
+            attempt=self._attempt_number,
+            method=None if request is None else request.method,
+            host=None if parts is None else parts.netloc.rpartition("@")[2],
+            path=None if parts is None else parts.path,
+            status=exchange.status,
+            request_id=exchange.request_id,
+            first_chunk_after=self._first - self._sent if self._first else None,
+            query=evolve(route.query, extra_headers={}, extra_body={}),
+            **facts,
+        )

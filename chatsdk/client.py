@@ -19,6 +19,7 @@ from chatsdk.errors import ConfigurationError
 from chatsdk.exchange import Exchange
 from chatsdk.extraction import extract
 from chatsdk.fanout import Arrivals, FanOut, race
+from chatsdk.hooks import Hook, Hooks, listeners
 from chatsdk.messages import Answer, Embeddings, Message, Model, Query, Reply, Usage
 from chatsdk.providers.base import Provider
 from chatsdk.queries import query_for
@@ -64,6 +65,10 @@ class Client:
         token_store: Where tokens are kept; None: in memory, one store for the process.
         drop_unsupported: Leave out parameters that a provider cannot honour, with a warning in
             the log, instead of raising.
+        on_request: Is told, with a `Notice`, before each request leaves; see the page on logging.
+        on_retry: Is told before the wait for one more attempt.
+        on_reply: Is told when an answer is whole, or was left early.
+        on_error: Is told when a call has failed.
         **fields: Fields of the target's provider: ``api_key``, ``base_url``, ``headers``, ...
 
     Raises:
@@ -83,7 +88,12 @@ class Client:
         verify: bool | str | None = None,
         token_store: TokenStore | None = None,
         drop_unsupported: bool = False,
+        on_request: Hook | None = None,
+        on_retry: Hook | None = None,
+        on_reply: Hook | None = None,
+        on_error: Hook | None = None,
         _transport: Transport | None = None,
+        _attached: dict[str, Hooks] | None = None,
         **fields: Any,
     ) -> None:
         self._options = {
@@ -96,12 +106,19 @@ class Client:
             "verify": verify,
             "token_store": token_store,
             "drop_unsupported": drop_unsupported,
+            "on_request": on_request,
+            "on_retry": on_retry,
+            "on_reply": on_reply,
+            "on_error": on_error,
             **{name: value for name, value in fields.items() if value is not None},
         }
         self._timeout = Timeout().changed(timeout)
         self._policy = _policy(max_retries)
         self._limits = Limits() if limits is None else limits
         self._drop_unsupported = drop_unsupported
+        hooks = Hooks(on_request, on_retry, on_reply, on_error)
+        self._hooks = None if hooks == Hooks() else hooks
+        self._attached = {} if _attached is None else _attached  # hooks of others, by their name
         self._targets = Targets(target, self._options["providers"], fields, OPTIONS[1:])
         self._transport = _transport or Transport(
             proxy=proxy, verify=verify, token_store=token_store or _process_store
@@ -123,7 +140,9 @@ class Client:
             **params: ``model``, ``system``, ``temperature`` (0 or more), ``max_tokens``,
                 ``top_p`` (0 to 1), ``stop``, ``seed``, ``tools``, ``tool_choice``,
                 ``response_format``, ``reasoning_effort``, ``timeout`` (s or a `Timeout`),
-                ``extra_body``, ``extra_headers``, and those that only this provider knows.
+                ``extra_body``, ``extra_headers``, ``on_request``, ``on_retry``, ``on_reply``,
+                ``on_error`` (told beside the client's own), and those that only this provider
+                knows.
 
         Raises:
             TypeError: A message or parameter is of the wrong type, or unknown.
@@ -287,10 +306,17 @@ class Client:
         """
         return race(self._starts(messages, targets, params), hedge_after)
 
-    def models(self, target: Any = None) -> list[Model]:
-        """Return the language models that a service offers, as it lists them where it does."""
+    def models(self, target: Any = None, **hooks: Hook | None) -> list[Model]:
+        """Return the language models that a service offers, as it lists them where it does.
+
+        Args:
+            target: Whom to ask instead of the client's own target.
+            **hooks: ``on_request``, ``on_retry``, ``on_reply``, ``on_error``.
+        """
+        Hooks(**hooks)  # a TypeError for what is none
         provider, model = self._targets.chain(target)[0]
-        call = self._call(self._timeout, [Route(provider, Query(messages=(), model=model))])
+        route = Route(provider, Query(messages=(), model=model))
+        call = self._call(self._timeout, [route], hooks=hooks, operation="models")
         return call.result(provider.list_models)
 
     def count_tokens(self, messages: Any, *, target: Any = None, **params: Any) -> int:
@@ -302,7 +328,8 @@ class Client:
         timeout = self._timeout.changed(params.pop("timeout", None))
         route = self._routes(messages_from(messages), target, params)[0]
         count = partial(route.provider.count_tokens, route.query)
-        return self._call(timeout, [route]).result(count)
+        call = self._call(timeout, [route], hooks=params, operation="count_tokens")
+        return call.result(count)
 
     def embed(
         self,
@@ -315,6 +342,7 @@ class Client:
         timeout: Any = None,
         extra_body: Mapping[str, Any] | None = None,
         extra_headers: Mapping[str, str] | None = None,
+        **hooks: Hook | None,
     ) -> Embeddings:
         """Return texts as vectors.
 
@@ -329,11 +357,14 @@ class Client:
             timeout: Seconds or a `Timeout`, for each of the requests.
             extra_body: Merged into the request's body last.
             extra_headers: Added to the request's headers last.
+            **hooks: ``on_request``, ``on_retry``, ``on_reply``, ``on_error``; each of the requests
+                is a call of its own to them.
 
         Raises:
             UnsupportedError: The service makes no vectors.
             ProtocolError: It gave another number of them than it was asked for.
         """
+        Hooks(**hooks)  # a TypeError for what is none
         provider, named = self._targets.chain(target)[0]
         if target is None and named in provider.models:
             named = None  # the client's own target is for chats: its model makes no vectors
@@ -344,7 +375,8 @@ class Client:
         found = []
         for query in queries:
             route = Route(provider, Query(messages=(), model=query.model))
-            call = self._call(self._timeout.changed(timeout), [route])
+            limit = self._timeout.changed(timeout)
+            call = self._call(limit, [route], hooks=hooks, operation="embeddings")
             found.append(call.result(partial(provider.embed, query)))
             if found[-1].usage is not None:
                 call.count(found[-1].usage)
@@ -437,7 +469,7 @@ class Client:
             # The fields were for another provider: its key is nobody else's business.
             kept = {name: kept[name] for name in OPTIONS}
         shared = None if {"proxy", "verify", "token_store"} & changes.keys() else self._transport
-        return Client(**{**kept, **changes}, _transport=shared)
+        return Client(**{**kept, **changes}, _transport=shared, _attached=self._attached)
 
     def close(self) -> None:
         """End all streams of this client and release every connection; it can be used again."""
@@ -475,10 +507,16 @@ class Client:
         """Return the stream of an answer, everything checked and nothing sent yet."""
         timeout = self._timeout.changed(params.pop("timeout", None))
         routes = self._routes(messages_from(messages), target, params, stream=stream)
-        call = self._call(timeout, routes, policy)
-        wanted = params.get("response_format")
+        call = self._call(timeout, routes, policy, hooks=params)
         return self._remembered(
-            Stream(call, call.steps(), whole=whole, closed=closed, response_format=wanted)
+            Stream(
+                call,
+                call.steps(),
+                whole=whole,
+                closed=closed,
+                told=call.ended if call.heard else None,
+                response_format=params.get("response_format"),
+            )
         )
 
     def _routes(
@@ -499,12 +537,26 @@ class Client:
         ]
 
     def _call(
-        self, timeout: Timeout, routes: list[Route], policy: RetryPolicy | None = None
+        self,
+        timeout: Timeout,
+        routes: list[Route],
+        policy: RetryPolicy | None = None,
+        *,
+        hooks: Mapping[str, Any],
+        operation: str = "chat",
     ) -> Call:
+        """Return a call, with those who are told of it; ``hooks`` has its own among others."""
         exchange = Exchange(
             self._transport, timeout, self._limits, replace=self._policy.max_retries > 0
         )
-        return Call(exchange, policy or self._policy, routes, self._transport.tally)
+        return Call(
+            exchange,
+            policy or self._policy,
+            routes,
+            self._transport.tally,
+            hooks=listeners(self._attached, self._hooks, hooks),
+            operation=operation,
+        )
 
     def _remembered(self, made: Made) -> Made:
         """Return what `close` is to end, for as long as somebody holds it."""
@@ -537,4 +589,8 @@ OPTIONS = (
     "verify",
     "token_store",
     "drop_unsupported",
+    "on_request",
+    "on_retry",
+    "on_reply",
+    "on_error",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 import json
 import logging
@@ -22,7 +22,7 @@ from chatsdk.errors import (
     CancelledError,
     ChatError,
 )
-from chatsdk.failures import connection_error, refusal
+from chatsdk.failures import connection_error, refusal, request_id_in
 from chatsdk.responses import Response
 from chatsdk.tokens import Token, TokenError
 from chatsdk.transport import Transport
@@ -61,6 +61,9 @@ class Exchange:
         self.watch = Watch(timeout)
         self.provider: str | None = None
         self.tokens: list[str] = []  # those that were sent
+        self.told: Callable[[Request], Mapping[str, str]] | None = None  # returns more headers
+        self.status: int | None = None  # of the last answer
+        self.headers: Mapping[str, str] = {}  # its headers
         self._transport = transport
         self._limits = limits
         self._replace = replace
@@ -144,6 +147,16 @@ class Exchange:
         self.watch.hang_up()
         if self._cleaner is not None:
             self._cleaner.abort()
+
+    @property
+    def request(self) -> Request | None:
+        """The last request, or None."""
+        return self._request
+
+    @property
+    def request_id(self) -> str | None:
+        """The service's own id of the last request, or None."""
+        return request_id_in(self.headers)
 
     def spend(self, error: ChatError) -> bool:
         """Pay for one more attempt at the host of the last request; if that fails, note it."""
@@ -300,10 +313,12 @@ class Exchange:
     def _attempt(self, request: Request, token: Token | None) -> Response:
         watch = self.watch
         self._request = request
+        self.status, self.headers = None, {}
+        added = {} if self.told is None else self.told(request)
         began = watch.clock()
         watch.begin("connect")
         try:
-            prepared = self._prepared(request, token)
+            prepared = self._prepared(request, token, added)
             if watch.cancelled:
                 raise ConnectionAbortedError("cancelled")
             watch.remaining()
@@ -312,6 +327,7 @@ class Exchange:
             failure = self.failure(error)
             self._log(request, type(failure).__name__, began)
             raise failure from error
+        self.status, self.headers = response.status_code, response.headers
         response.attend(watch, self._limits, self.failure)
         if response.status_code < 200:
             watch.hang_up()  # the real answer follows, and would be taken for the next one
@@ -328,8 +344,10 @@ class Exchange:
         self._log(request, str(response.status_code), began)
         return response
 
-    def _prepared(self, request: Request, token: Token | None) -> requests.PreparedRequest:
-        headers = {**HEADERS, **request.headers}
+    def _prepared(
+        self, request: Request, token: Token | None, added: Mapping[str, str]
+    ) -> requests.PreparedRequest:
+        headers = {**HEADERS, **added, **request.headers}
         named = {name.lower() for name in request.headers}
         if token is not None and "authorization" not in named:
             headers["Authorization"] = f"Bearer {token.value}"

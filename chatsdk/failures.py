@@ -56,6 +56,7 @@ CHALLENGE = (
 _TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d{3})")
 TIMEOUTS = (TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout)
 READ_TIMEOUTS = (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError)
+REQUEST_IDS = ("X-Request-Id", "Request-Id")
 DETAIL = 300  # characters of a server's own words in a message
 
 
@@ -172,13 +173,18 @@ def refusal(response: requests.Response, body: bytes, request: Request, name: st
         "status_code": status,
         "body": text,
         "headers": headers,
-        "request_id": headers.get("X-Request-Id") or headers.get("Request-Id"),
+        "request_id": request_id_in(headers),
         "retryable": status in TRANSIENT and worth_it,
         "retry_after": retry_after,
     }
     if kind is RedirectError:
         details["location"] = headers.get("Location")
     return kind(_sentence(response, text, request, name, retry_after), **details)
+
+
+def request_id_in(headers: Mapping[str, str]) -> str | None:
+    """Return the service's own id of a request, or None."""
+    return next((headers[name] for name in REQUEST_IDS if headers.get(name)), None)
 
 
 def _sentence(

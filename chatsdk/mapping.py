@@ -23,6 +23,7 @@ from attrs import frozen
 from chatsdk.crew import bare, Crew
 from chatsdk.errors import CancelledError, ConfigurationError, JournalError, WorkerLostError
 from chatsdk.fanout import check_workers
+from chatsdk.hooks import NAMES
 from chatsdk.inputs import check_inputs, Item, item_from, Outcome
 from chatsdk.journal import Ledger
 from chatsdk.messages import Answer, Message, Reply
@@ -32,6 +33,7 @@ from chatsdk.streams import Stream
 
 log = logging.getLogger(__name__)
 
+WITHOUT_EFFECT = {"timeout", *NAMES}  # parameters that make the same question no other one
 POLL = 0.1  # s between two looks at what another process is doing
 
 News = SimpleQueue[Union[tuple[Item, Outcome], None]]  # None: it was closed
@@ -376,7 +378,7 @@ def _engine(
 
 def identity(asking: Asking) -> str:
     """Return target and parameters as a text: what makes the same question another one."""
-    params = {name: value for name, value in asking.params.items() if name != "timeout"}
+    params = {name: value for name, value in asking.params.items() if name not in WITHOUT_EFFECT}
     return json.dumps([asking.label, params], sort_keys=True, default=_named)
 
 

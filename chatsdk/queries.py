@@ -8,6 +8,7 @@ from typing import Any
 
 from chatsdk.checks import check_text, option, PARAMETERS
 from chatsdk.errors import unknown, UnsupportedError
+from chatsdk.hooks import NAMES
 from chatsdk.messages import Message, Query
 from chatsdk.providers.base import Provider
 from chatsdk.settings import headers_from
@@ -15,7 +16,7 @@ from chatsdk.settings import headers_from
 log = logging.getLogger(__name__)
 
 ANYWHERE = ("model", "extra_body")  # parameters that each provider honours in its own way
-BESIDE = ("system", "timeout", "extra_headers")  # those that the client sees to
+BESIDE = ("system", "timeout", "extra_headers", *NAMES)  # those that the client sees to
 
 
 def query_for(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-import logging
 import math
 import random
 import threading
@@ -15,8 +14,6 @@ from attrs.validators import ge, instance_of
 import tenacity
 
 from chatsdk.errors import APITimeoutError, ChatError
-
-log = logging.getLogger(__name__)
 
 
 class Retried(Protocol):
@@ -33,6 +30,9 @@ class Retried(Protocol):
 
     def spend(self, error: ChatError) -> bool:
         """Pay for one more attempt after an error; return whether that was possible."""
+
+    def retrying(self, error: BaseException | None, seconds: float) -> None:
+        """Take note that there will be one more attempt, after a wait."""
 
 
 class Budget:
@@ -137,12 +137,16 @@ class RetryPolicy:
             error = state.outcome.exception() if state.outcome else None
             return isinstance(error, ChatError) and not call.spend(error)
 
+        def report(state: tenacity.RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            call.retrying(error, state.upcoming_sleep)
+
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception(wanted),
             stop=stop,
             wait=self._wait,
             sleep=self.sleep or call.sleep,
-            before_sleep=_report,
+            before_sleep=report,
             reraise=True,
         )
 
@@ -161,13 +165,3 @@ class RetryPolicy:
         error = state.outcome.exception() if state.outcome else None
         asked = getattr(error, "retry_after", None) or 0.0
         return max(bound * self.random(), asked)
-
-
-def _report(state: tenacity.RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    log.warning(
-        "attempt %d failed (%s); the next one in %.2f s",
-        state.attempt_number,
-        type(error).__name__,
-        state.upcoming_sleep,
-    )

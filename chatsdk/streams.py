@@ -46,6 +46,8 @@ class Stream:
         ChatError: Any other failure; its ``partial`` has the text so far.
     """
 
+    _told: Callable[[Reply, BaseException | None], None] | None = None
+
     def __init__(
         self,
         call: Call,
@@ -54,6 +56,7 @@ class Stream:
         clock: Callable[[], float] = time.monotonic,
         whole: Callable[[Reply], None] | None = None,
         closed: Callable[[], None] | None = None,
+        told: Callable[[Reply, BaseException | None], None] | None = None,
         response_format: Any = None,
     ) -> None:
         """Make a stream of steps.
@@ -64,6 +67,8 @@ class Stream:
             clock: Gives monotonic time in s.
             whole: Is handed the reply once it is complete.
             closed: Is called when the stream has ended, however it did.
+            told: Is called once, with the reply so far and the error, when it has ended after
+                it was opened; without an error also if it was left early.
             response_format: What the answer was asked to be.
         """
         self._call = call
@@ -71,6 +76,7 @@ class Stream:
         self._clock = clock
         self._whole = whole
         self._closed = closed
+        self._listener = told
         self._response_format = response_format
         self._began = clock()
         self._ended: float | None = None
@@ -91,14 +97,14 @@ class Stream:
 
     def open(self) -> Stream:
         """Send the question and wait until it is accepted; return the stream itself."""
+        self._told = self._listener
         try:
             next(self._steps)
-        except ChatError as error:
-            error.provider = error.provider or self._call.provider
+        except BaseException as error:
+            if isinstance(error, ChatError):
+                error.provider = error.provider or self._call.provider
             self._end()
-            raise
-        except BaseException:
-            self._end()
+            self._tell(error)
             raise
         return self
 
@@ -190,6 +196,7 @@ class Stream:
         except BaseException as error:
             error.partial = self.reply  # type: ignore[attr-defined]  # Ctrl-C loses no text either
             self._end()
+            self._tell(error)
             raise
         delta = self._add(delta)
         if self._closer is not None:
@@ -207,15 +214,15 @@ class Stream:
             self._end()
             if self._whole is not None:
                 self._whole(self.reply)
+            self._tell(None)
         raise StopIteration
 
     def _refuse(self) -> None:
         """Tell a reader that the stream was closed before its end."""
-        self._finish_steps()
         if self._closer == threading.get_ident():
+            self._finish_steps()
             raise StopIteration
-        error = CancelledError("the stream was closed by another thread")
-        raise self._failed(error)
+        raise self._failed(CancelledError("the stream was closed by another thread"))
 
     def _failed(self, error: ChatError) -> ChatError:
         self._text += self._text_mender.rest().encode()
@@ -223,6 +230,7 @@ class Stream:
         self._end()
         error.partial = self.reply
         error.provider = error.provider or self._call.provider
+        self._tell(error)
         return error
 
     def _finish_steps(self) -> None:
@@ -231,6 +239,7 @@ class Stream:
         except ValueError:
             return  # another thread is reading: it sees that the stream is closed, and ends it
         self._end()
+        self._tell(None)
 
     def _end(self) -> None:
         if self._ended is None:
@@ -241,6 +250,15 @@ class Stream:
                 self._call.count(self._usage)
             if self._closed is not None:
                 self._closed()
+
+    def _tell(self, error: BaseException | None) -> None:
+        tell, self._told = self._told, None
+        if tell is not None:
+            tell(self.reply, error)
+
+    def __del__(self) -> None:
+        if self._told is not None:  # left early, and not closed: that is its end
+            self._finish_steps()
 
     def _add(self, delta: Delta) -> Delta:
         """Add a step to the sum, and return it with its text put in order."""

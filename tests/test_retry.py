@@ -268,8 +268,10 @@ def test_a_wait_is_ended_by_ctrl_c(serve):
 def test_a_retry_is_logged_with_its_cause_and_wait(serve, caplog):
     Asked(serve(status(503, Retry_After="7"), said("Hi"))).chat()
 
-    (record,) = [record for record in caplog.records if record.name == "chatsdk.retry"]
-    assert record.getMessage() == "attempt 1 failed (ServerError); the next one in 7.00 s"
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert record.getMessage() == (
+        "gigachat:GigaChat: attempt 1 failed (ServerError); the next one in 7.00 s"
+    )
 
 
 # Connections
