@@ -471,6 +471,20 @@ class Client:
         shared = None if {"proxy", "verify", "token_store"} & changes.keys() else self._transport
         return Client(**{**kept, **changes}, _transport=shared, _attached=self._attached)
 
+    def attach(self, name: str, hooks: Hooks | None) -> None:
+        """Tell further hooks of each call from the next on, here and in copies of this client.
+
+        It is the way of instrumentation; they stay behind when the client is pickled.
+
+        Args:
+            name: Who puts them there; hooks that were there under this name give way.
+            hooks: The hooks; None takes them away.
+        """
+        if hooks is None:
+            self._attached.pop(name, None)
+        else:
+            self._attached[name] = hooks
+
     def close(self) -> None:
         """End all streams of this client and release every connection; it can be used again."""
         for known in list(self._open.values()):

@@ -326,6 +326,19 @@ def test_each_turn_of_a_conversation_is_told(serve, told):
     assert told.names == ["request", "reply"] * 2
 
 
+def test_each_turn_of_a_run_and_each_answer_to_extract_is_told(serve, told):
+    with client_of(serve(said("7"), said('{"value": 7}')), told) as client:
+        client.run("Hi", [max_of], on_reply=told.hooks["on_reply"])
+        assert client.extract("Hi", int) == 7
+
+    assert told.names == ["request", "reply", "reply", "request", "reply"]
+
+
+def max_of(a: int, b: int) -> int:
+    """Return the greater one."""
+    return max(a, b)
+
+
 def test_a_list_of_models_is_told(serve, told):
     models = {"data": [{"id": "GigaChat", "owned_by": "salutedevices"}]}
 
