@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from attrs import evolve, frozen
 
+from chatsdk.advice import explain
 from chatsdk.errors import CancelledError, ChatError, ProtocolError
 from chatsdk.exchange import Exchange
 from chatsdk.hooks import Hooks, Notice, sendable
@@ -73,6 +74,8 @@ class Call:
         self._route = routes[0]
         self._tally = tally
         self._attempt_number = 0
+        self._waited = 0.0  # s between the attempts
+        self._before: list[str] = []  # how the routes before this one ended
         self._handed = False
         self._answering: Provider | None = None  # who accepted the question, with these headers
         self._headers: Mapping[str, str] = {}
@@ -127,16 +130,17 @@ class Call:
                 yield from self._attempts(route)
                 return
             except ChatError as error:
-                self._hide_secrets(error, route.provider)
+                self._complete(error)
                 final = self._handed or route is self._routes[-1]
                 if final or isinstance(error, CancelledError):
                     raise
                 log.warning("%s failed (%s); trying the next", self.provider, type(error).__name__)
+                self._before.append(f"{self._target}: {type(error).__name__}")
                 self._tell("on_retry", error=error, wait=0.0)
 
     def _take(self, route: Route) -> None:
         self._route = route
-        self._attempt_number = 0
+        self._attempt_number, self._waited = 0, 0.0
         self.provider = self._exchange.provider = route.provider.name
         self.model = route.provider.model_of(route.query)
 
@@ -169,16 +173,47 @@ class Call:
         except Exception as error:
             raise ProtocolError(
                 f"the exchange with {route.provider.name} went against its own description"
-                f" ({type(error).__name__})"
+                f" ({type(error).__name__})",
+                advice="that is a fault of its provider class: report it with the traceback",
             ) from error
+
+    def _complete(self, error: ChatError) -> None:
+        """Add to an error what is known of the call, and the next step."""
+        asked = error.retry_after
+        if asked is not None and asked > self._policy.maximum_retry_after and error.retryable:
+            most = f"RetryPolicy.maximum_retry_after ({self._policy.maximum_retry_after:g} s)"
+            error.advice = f"ask again in {asked:g} s, which is longer than {most}"
+        explain(
+            error,
+            target=self._target,
+            attempts=self._attempt_number,
+            elapsed=self._seconds(),
+            waited=self._waited,
+            request_id=self._exchange.request_id,
+            notes=self._notes(error),
+        )
+        self._hide_secrets(error, self._route.provider)
+
+    def _notes(self, error: ChatError) -> list[str]:
+        """Return why it was not tried again where one may wonder, and who was asked before."""
+        policy, notes = self._policy, []
+        if error.retryable and self._handed and policy.max_retries:
+            notes.append("not tried again since text was handed out")
+        elif RetryPolicy.retryable(policy, error) and error.circuit == "closed":
+            if self._attempt_number <= policy.max_retries:
+                notes.append("not tried again since Timeout.total would be over")
+        if self._before:
+            notes.append(f"before it {', '.join(self._before)}")
+        return notes
 
     def _hide_secrets(self, error: ChatError, provider: Provider) -> None:
         """Blot out credentials that the server quoted, as some do in their errors."""
-        text = str(error)
-        for secret in (*provider.secrets(), *self._exchange.tokens):
-            if len(secret) >= SECRET:
+        secrets = [*provider.secrets(), *self._exchange.tokens]
+        hidden = sorted((one for one in secrets if len(one) >= SECRET), key=len, reverse=True)
+        for name, text in (("args", str(error)), ("reason", error.reason or "")):
+            for secret in hidden:
                 text = text.replace(secret, "***")
-        error.args = (text,)
+            setattr(error, name, (text,) if name == "args" else text)
 
     def result(self, ask: Callable[[Fetch], Result]) -> Result:
         """Return what the first route's service says to something else than a question.
@@ -194,7 +229,7 @@ class Call:
         except BaseException as error:
             if isinstance(error, ChatError):
                 error.provider = error.provider or self.provider
-                self._hide_secrets(error, route.provider)
+                self._complete(error)
             self.ended(None, error)
             raise
         self.ended(None, None, found)
@@ -219,6 +254,7 @@ class Call:
 
     def retrying(self, error: BaseException | None, seconds: float) -> None:
         """Tell that there will be one more attempt, after a wait."""
+        self._waited += seconds
         log.warning(
             "%s: attempt %d failed (%s); the next one in %.2f s",
             self._target,

@@ -171,7 +171,7 @@ def _number(name: str, value: Any, least: float, most: float, kind: type = float
         raise TypeError(f"{name} must be {wanted}, not {type(value).__name__}")
     if not least <= value <= most:  # which no NaN is
         bounds = f"{least:g} to {most:g}" if most < MOST else f"{least:g} or more"
-        raise ValueError(f"{name} must be {bounds}")
+        raise ValueError(f"{name} must be {bounds}, not {value!r}")
     return value
 
 
@@ -225,7 +225,7 @@ def _text(name: str, value: Any) -> str:
 
 def _model(value: Any) -> str:
     if not _text("model", value).strip():
-        raise ValueError("model is empty")
+        raise ValueError("model is empty; leave it out for the usual one")
     return str(value)
 
 

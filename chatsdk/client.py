@@ -452,12 +452,12 @@ class Client:
         for target in _listed(targets):
             name = label(target)
             if name in starts:
-                raise ConfigurationError(f"targets holds {name!r} twice")
+                raise ConfigurationError(f"targets holds {name!r} twice; leave one out")
             self._asked(asked, target=target, **params)
             # Prepared again by the thread that asks: a call's time counts from there.
             starts[name] = partial(self._asked, asked, target=target, **params)
         if not starts:
-            raise ConfigurationError("targets is empty; there is nobody to ask")
+            raise ConfigurationError("targets is empty: there is nobody to ask; name at least one")
         return starts
 
     # What is shared and set up

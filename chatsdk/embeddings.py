@@ -29,7 +29,9 @@ def embedding_queries(
         UnsupportedError: The provider makes no vectors, or none of that length.
     """
     if not provider.embeds:
-        raise UnsupportedError(f"{provider.name} makes no embeddings", provider=provider.name)
+        raise UnsupportedError(
+            f"{provider.name} makes no embeddings; ask another service", provider=provider.name
+        )
     if dimensions is not None:
         if not provider.dimensions:
             raise UnsupportedError(

@@ -51,10 +51,22 @@ class ChatError(Exception):
         circuit: ``"open"`` if so much had failed at the host that the call was not tried again, or
             not sent at all; else ``"closed"``.
         run: The `Run` so far if the call was a turn of one, else None.
+        target: Who was asked, as ``"provider:model"``, or None where nobody was.
+        attempts: How often; 0 where nothing was asked.
+        elapsed: Seconds from the call to its end, or None where nothing was asked.
+        request_id: The service's own id of the last request, for its support, or None.
+        reason: What went wrong, without the facts of the call and the next step, which the whole
+            message has too; None if the message has neither.
+        advice: The next step, or None.
     """
 
     circuit = "closed"
     run: Any = None
+    target: str | None = None
+    attempts: Any = 0  # `ExtractionError` has replies here
+    elapsed: float | None = None
+    request_id: str | None = None
+    reason: str | None = None
 
     def __init__(
         self,
@@ -64,8 +76,10 @@ class ChatError(Exception):
         partial: Any = None,  # a Reply; that module stands above this one
         retryable: bool = False,
         retry_after: float | None = None,
+        advice: str | None = None,
     ) -> None:
         super().__init__(message)
+        self.advice = advice
         self.provider = provider
         self.partial = partial
         self.retryable = retryable
@@ -74,6 +88,8 @@ class ChatError(Exception):
     def open_circuit(self, reason: str) -> None:
         """Note that too much fails at the host, and what that meant for the call."""
         self.circuit = "open"
+        if self.reason is not None:
+            self.reason = f"{self.reason}; {reason}"
         self.args = (f"{self}; {reason}",)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -131,7 +147,6 @@ class APIStatusError(ChatError):
         status_code: The HTTP status.
         body: The beginning of the error's body as text, at most ``Limits.error_body_bytes``.
         headers: The answer's headers; look-ups disregard case.
-        request_id: The service's id of the request, or None.
     """
 
     def __init__(

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from chatsdk.advice import explain
 from chatsdk.checks import messages_from
 from chatsdk.errors import ExtractionError
 from chatsdk.messages import Message, Reply
@@ -63,11 +64,13 @@ def extract(
         except (ValueError, RecursionError) as error:
             problems.append(str(error) or type(error).__name__)
         said += [reply.message, Message("user", AGAIN.format(problem=problems[-1]))]
-    raise ExtractionError(
+    failed = ExtractionError(
         f"no answer of {attempts[-1].provider} fitted in {max_attempts} attempts; the last:"
         f" {problems[-1]}",
         provider=attempts[-1].provider, partial=attempts[-1], attempts=attempts, errors=problems,
     )
+    explain(failed)
+    raise failed
 
 
 @attrs.frozen

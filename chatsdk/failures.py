@@ -10,6 +10,7 @@ import math
 import re
 import ssl
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -75,8 +76,8 @@ def connection_error(
     if watch.phase == "connect" and _is_misconfigured(causes):
         kind = type(causes[-1]).__name__
         return ConfigurationError(
-            f"the address of {name}, its proxy or a header cannot be used ({kind}); for a SOCKS"
-            " proxy install chatsdk[socks]"
+            f"the address of {name}, its proxy or a header cannot be used ({kind})",
+            advice="check base_url and proxy; a SOCKS proxy needs pip install 'chatsdk[socks]'",
         )
     if any(_is_timeout(cause) for cause in causes):
         return _timeout(causes, watch, request, name)
@@ -125,7 +126,7 @@ def _timeout(
     if phase == "connect" and read_timed_out and not watch.in_charge:
         phase = "first"  # a connection that is none of ours keeps to no watch
     wait = {
-        "connect": f"no connection to {name}",
+        "connect": f"no connection to {name}{_place(request)}",
         "first": f"no answer from {name}",
         "read": f"no more data from {name}",
         "total": f"the call to {name} was not over",
@@ -133,29 +134,42 @@ def _timeout(
     seconds = getattr(watch.timeout, phase)
     length = "" if seconds is None else f" within {seconds:g} s"
     again = phase == "connect" or (request.repeatable and phase != "total")
-    sentence = _advised(f"{wait}{length} (timeout: {phase})", request, phase)
-    return APITimeoutError(sentence, phase=phase, retryable=again)
+    return APITimeoutError(
+        f"{wait}{length} (timeout: {phase})",
+        phase=phase,
+        retryable=again,
+        advice=request.advice.get(phase),
+    )
+
+
+def _place(request: Request) -> str:
+    """Return where a request went, for a message: one service may have several hosts."""
+    host = urlsplit(request.url).netloc.rpartition("@")[2]
+    return f" at {host}" if host else ""
 
 
 def _unconnected(
     causes: list[BaseException], what: str, request: Request, name: str
 ) -> APIConnectionError:
+    place = _place(request)
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
-        return APIConnectionError(f"the certificate of {name} is not trusted ({what})")
+        return APIConnectionError(
+            f"the certificate of {name}{place} is not trusted ({what})",
+            advice="give the authority that signed it as verify='ca.pem'",
+        )
     refused = _TUNNEL_REFUSED.search(" ".join(str(cause) for cause in causes))
     if refused:
         status = int(refused[1])
         return APIConnectionError(
-            f"the proxy refused the way to {name} with {status}", retryable=status >= 500
+            f"the proxy refused the way to {name}{place} with {status}",
+            retryable=status >= 500,
+            advice="check the proxy's address, user and password; proxy='' goes without one",
         )
-    sentence = _advised(f"no connection to {name} ({what})", request, "connect")
-    return APIConnectionError(sentence, retryable=True)
-
-
-def _advised(sentence: str, request: Request, what: int | str) -> str:
-    """Return a sentence with what the provider advises in such a case."""
-    advice = request.advice.get(what)
-    return f"{sentence}; {advice}" if advice else sentence
+    return APIConnectionError(
+        f"no connection to {name}{place} ({what})",
+        retryable=True,
+        advice=request.advice.get("connect"),
+    )
 
 
 # Statuses
@@ -176,10 +190,15 @@ def refusal(response: requests.Response, body: bytes, request: Request, name: st
         "request_id": request_id_in(headers),
         "retryable": status in TRANSIENT and worth_it,
         "retry_after": retry_after,
+        "advice": request.advice.get(status),
     }
     if kind is RedirectError:
         details["location"] = headers.get("Location")
-    return kind(_sentence(response, text, request, name, retry_after), **details)
+    if _is_challenge(status, text):
+        details["advice"] = (
+            "pass it in a browser and give its session as cookies= and headers={'User-Agent': ...}"
+        )
+    return kind(_sentence(response, text, name, retry_after), **details)
 
 
 def request_id_in(headers: Mapping[str, str]) -> str | None:
@@ -187,24 +206,23 @@ def request_id_in(headers: Mapping[str, str]) -> str | None:
     return next((headers[name] for name in REQUEST_IDS if headers.get(name)), None)
 
 
-def _sentence(
-    response: requests.Response, text: str, request: Request, name: str, wait: float | None
-) -> str:
+def _sentence(response: requests.Response, text: str, name: str, wait: float | None) -> str:
     status = response.status_code
     standard = http.client.responses.get(status, "")
     parts = [f"{name} answered {status} {standard}".rstrip()]
-    if status in (403, 503) and any(mark in text for mark in CHALLENGE):
-        parts.append(
-            "this is a browser check of Cloudflare, not the service; pass it in a browser and give"
-            " its session as cookies= and headers={'User-Agent': ...}"
-        )
+    if _is_challenge(status, text):
+        parts.append("this is a browser check of Cloudflare, not the service")
     else:
         parts.extend(_reasons(response, text, standard))
     if 300 <= status < 400:
         parts.append(f"redirects are not followed; it points to {_target(response)}")
     if wait is not None:
         parts.append(f"it asks to wait {wait:g} s")
-    return _advised("; ".join(parts), request, status)
+    return "; ".join(parts)
+
+
+def _is_challenge(status: int, text: str) -> bool:
+    return status in (403, 503) and any(mark in text for mark in CHALLENGE)
 
 
 def _target(response: requests.Response) -> str:

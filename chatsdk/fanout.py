@@ -14,6 +14,7 @@ import threading
 import time
 from typing import Any
 
+from chatsdk.advice import explain
 from chatsdk.crew import bare, Crew
 from chatsdk.errors import AllFailedError, APITimeoutError, CancelledError, ChatError
 from chatsdk.messages import Answer, Reply
@@ -158,9 +159,12 @@ class _Gathering:
         self._settle(lambda label: CancelledError(f"{label} was not waited for"))
 
     def _expire(self, timeout: float) -> None:
-        self._crew.end()
         late = f"was not in within {timeout:g} s (timeout: total)"
-        self._settle(lambda label: APITimeoutError(f"{label} {late}", phase="total"))
+        advice = "raise timeout= of fan_out, or leave the slow ones out"
+        self._settle(
+            lambda label: APITimeoutError(f"{label} {late}", phase="total", advice=advice)
+        )
+        self._crew.end()  # not before: a call that is cancelled puts in an error of its own
 
     def _ask(self, index: int) -> None:
         label, start = self._starts[index]
@@ -196,6 +200,8 @@ class _Gathering:
             for index in sorted(self._missing):
                 label, _ = self._starts[index]
                 error = failure(label)
+                explain(error)
+                error.target = label if isinstance(label, str) else None
                 error.partial = _begun(self._streams.get(index))
                 error.provider = None if error.partial is None else error.partial.provider
                 self._put(Answer(label, index, self._asked, error=error))
@@ -430,6 +436,9 @@ class _Race:
 
     def _all_failed(self) -> AllFailedError:
         reasons = "; ".join(
-            f"{label}: {type(error).__name__}: {error}" for label, error in self._errors.items()
+            f"{label}: {type(error).__name__}: {getattr(error, 'reason', None) or error}"
+            for label, error in self._errors.items()
         )
-        return AllFailedError(f"no target gave a reply: {reasons}", errors=self._errors)
+        failed = AllFailedError(f"no target gave a reply: {reasons}", errors=self._errors)
+        explain(failed)
+        return failed

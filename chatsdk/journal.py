@@ -100,13 +100,13 @@ class Journal:
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
         if not os.path.exists(self._path):
-            raise JournalError(f"there is no journal at {self._path!r}")
+            raise JournalError(f"there is no journal at {self._path!r}; map(journal=...) makes one")
         with _translated(self._path):
             _check_head(self._path)
             uri = Path(self._path).absolute().as_uri() + "?mode=ro"
             with closing(sqlite3.connect(uri, uri=True, timeout=PATIENCE)) as connection:
                 if not _is_ours(connection, self._path):
-                    raise JournalError(f"{self._path!r} holds nothing yet")
+                    raise JournalError(f"{self._path!r} holds nothing yet; a map fills it")
                 yield connection
 
 
@@ -135,7 +135,9 @@ class Ledger:
         with _translated(self._path), closing(_connected(self._path)) as connection:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
-                raise JournalError(f"the journal {self._path!r} is damaged: {found}")
+                raise JournalError(
+                    f"the journal {self._path!r} is damaged: {found}; move it away"
+                )
 
     def enter(self) -> None:
         """Begin a run."""
@@ -288,14 +290,17 @@ def _translated(path: str) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError, ValueError, LookupError) as error:
-        raise JournalError(f"the journal {path!r} cannot be used: {error}") from error
+        raise JournalError(
+            f"the journal {path!r} cannot be used: {error}; see to the disk and to its rights, or"
+            " give another path"
+        ) from error
 
 
 def _check_head(path: str) -> None:
     """Refuse a file that is no database; SQLite takes a very short one for an empty database."""
     with open(path, "rb") as file:
         if file.read(len(HEAD)) not in (b"", HEAD):
-            raise JournalError(f"{path!r} is no journal, and no database")
+            raise JournalError(f"{path!r} is no journal, and no database; give another path")
 
 
 def _connected(path: str) -> sqlite3.Connection:
@@ -328,9 +333,13 @@ def _is_ours(connection: sqlite3.Connection, path: str) -> bool:
     if not (application or version or tables):
         return False
     if application != APPLICATION:
-        raise JournalError(f"{path!r} is a database of another program, not a journal")
+        raise JournalError(
+            f"{path!r} is a database of another program, not a journal; give another path"
+        )
     if version > VERSION:
-        raise JournalError(f"the journal {path!r} was made by a later version of chatsdk")
+        raise JournalError(
+            f"the journal {path!r} was made by a later version of chatsdk; update chatsdk"
+        )
     return True
 
 

@@ -20,6 +20,7 @@ import uuid
 import attrs
 from attrs import frozen
 
+from chatsdk.advice import explain
 from chatsdk.crew import bare, Crew
 from chatsdk.errors import CancelledError, ConfigurationError, JournalError, WorkerLostError
 from chatsdk.fanout import check_workers
@@ -200,6 +201,7 @@ def _lost(error: BaseException) -> Exception:
         f"the executor gave no answer ({type(error).__name__}: {error})", retryable=True
     )
     lost.__cause__ = bare(error)
+    explain(lost)
     return lost
 
 

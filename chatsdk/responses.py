@@ -81,7 +81,10 @@ class Response(requests.Response):
             chunks.append(chunk)
             size += len(chunk)
             if size > most:
-                raise ProtocolError(f"the answer is longer than {most} bytes")
+                raise ProtocolError(
+                    f"the answer is longer than {most} bytes",
+                    advice="if that is right, raise Limits(frame_bytes=...)",
+                )
         return b"".join(chunks)
 
     def beginning(self, most: int) -> bytes:
@@ -101,7 +104,10 @@ class Response(requests.Response):
         for chunk in inflate(self._received(size), self.headers.get("Content-Encoding")):
             total += len(chunk)
             if total > self.limits.reply_bytes:
-                raise ProtocolError(f"the answer is longer than {self.limits.reply_bytes} bytes")
+                raise ProtocolError(
+                    f"the answer is longer than {self.limits.reply_bytes} bytes",
+                    advice="if that is right, raise Limits(reply_bytes=...)",
+                )
             yield chunk
         self.exhausted = True
 

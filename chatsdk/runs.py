@@ -10,6 +10,7 @@ from typing import Any, Protocol, Union
 
 from attrs import field, frozen
 
+from chatsdk.advice import explain
 from chatsdk.checks import messages_from
 from chatsdk.errors import ChatError, TurnsExceededError, unknown
 from chatsdk.messages import Delta, Message, Reply, ToolCall, Usage
@@ -168,11 +169,12 @@ class RunStream:
                     self._params.pop("tool_choice", None)  # "required" would go on for ever
                     self._stream = self._next_stream()
                     self._stream.open()
-            raise TurnsExceededError(
-                f"the model still asks for tools after {self._max_turns} turns; raise max_turns, or"
-                " look into the run for what it tries",
+            failed = TurnsExceededError(
+                f"the model still asks for tools after {self._max_turns} turns",
                 provider=self._replies[-1].provider, partial=self._replies[-1],
             )
+            explain(failed)
+            raise failed
         except ChatError as error:
             error.run = self.run
             raise

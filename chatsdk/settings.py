@@ -47,7 +47,7 @@ def check_secret(instance: Any, attribute: Any, value: Any) -> None:
     if not isinstance(value, str):
         raise ConfigurationError(f"{attribute.name} must be a str, not {type(value).__name__}")
     if not value:
-        raise ConfigurationError(f"{attribute.name} is empty")
+        raise ConfigurationError(f"{attribute.name} is empty; leave it out, or give a key")
     for position, character in enumerate(value):
         if character.isspace() or not character.isprintable() or ord(character) > 0xFF:
             raise ConfigurationError(
@@ -62,7 +62,7 @@ def check_url(instance: Any, attribute: Any, value: Any) -> None:
     if not isinstance(value, str):
         raise ConfigurationError(f"{name} must be a str, not {type(value).__name__}")
     if any(character.isspace() or not character.isprintable() for character in value):
-        raise ConfigurationError(f"{name} has a blank or a control character")
+        raise ConfigurationError(f"{name} has a blank or a control character; a URL has none")
     if "@" in value:
         raise ConfigurationError(
             f"{name} holds an @, as before credentials; give those as api_key= or headers="
@@ -71,13 +71,13 @@ def check_url(instance: Any, attribute: Any, value: Any) -> None:
         parts = urlsplit(value)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        raise ConfigurationError(f"{name} is no URL") from None
+        raise ConfigurationError(f"{name} is no URL; it must look like https://host/path") from None
     if parts.scheme not in ("http", "https") or host[:1] in ("", ".", "*") or port == 0:
         raise ConfigurationError(
             f"{name} must look like https://host/path, with http or https; it is {value!r}"
         )
     if parts.query or parts.fragment:
-        raise ConfigurationError(f"{name} must have neither a query nor a fragment")
+        raise ConfigurationError(f"{name} must end before its query (?) or fragment (#)")
 
 
 def check_headers(instance: Any, attribute: Any, value: Any) -> None:

@@ -401,7 +401,9 @@ def tls_context(verify: bool | str | None, trust: str | None) -> ssl.SSLContext:
         else:
             context.load_verify_locations(cafile=roots)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"no certificates can be read from {roots!r}: {error}") from error
+        raise ConfigurationError(
+            f"no certificates can be read from {roots!r}: {error}; verify= takes a PEM file"
+        ) from error
     if trust and not isinstance(verify, str):
         context.load_verify_locations(cadata=trust)
     return context

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from attrs import evolve
 
+from chatsdk.advice import explain
 from chatsdk.errors import CancelledError, ChatError
 from chatsdk.messages import Delta, RateLimits, Reply, tool_call, ToolCall, ToolCallPart, Usage
 
@@ -222,7 +223,9 @@ class Stream:
         if self._closer == threading.get_ident():
             self._finish_steps()
             raise StopIteration
-        raise self._failed(CancelledError("the stream was closed by another thread"))
+        error = CancelledError("the stream was closed by another thread")
+        explain(error, target=f"{self._call.provider}:{self._call.model}")
+        raise self._failed(error)
 
     def _failed(self, error: ChatError) -> ChatError:
         self._text += self._text_mender.rest().encode()

@@ -64,7 +64,7 @@ class Targets:
             )
         if isinstance(target, (list, tuple)):
             if not target:
-                raise ConfigurationError("no target: the list is empty")
+                raise ConfigurationError("no target: the list is empty; name at least one")
             return [self._one(item) for item in target]
         return [self._one(target)]
 
@@ -146,6 +146,9 @@ def _by_name(providers: tuple[Any, ...]) -> dict[str, Provider]:
         if not isinstance(provider, Provider):
             raise TypeError(f"providers holds a {type(provider).__name__}, which is no Provider")
         if provider.name in found:
-            raise ConfigurationError(f"providers holds two that are called {provider.name!r}")
+            raise ConfigurationError(
+                f"providers holds two that are called {provider.name!r}; give one of them to"
+                " another client"
+            )
         found[provider.name] = provider
     return found

@@ -20,6 +20,7 @@ from chatsdk.tokens import Token
 
 DEPTH = 200  # levels of JSON; deeper parses on some versions of Python and breaks repr on all
 LONGEST_LINE = 8 * 2**10  # bytes of a line of the chunked framing
+LIMIT = "if that is right, raise Limits(frame_bytes=...)"  # advice for what is too long
 BOM = b"\xef\xbb\xbf"
 
 
@@ -228,7 +229,7 @@ class Lines:
             self._at_start = False
             lines[0] = lines[0].removeprefix(BOM)
         if self._size > self._longest or (lines and max(map(len, lines)) > self._longest):
-            raise ProtocolError(f"a line is longer than {self._longest} bytes")
+            raise ProtocolError(f"a line is longer than {self._longest} bytes", advice=LIMIT)
 
 
 # From lines to frames, and from frames to what they say
@@ -362,7 +363,8 @@ def sse(body: Body, parse: Parse, end: bytes | None = None) -> Iterator[Any]:
             held.append(data)
             size += 1 + len(data)
             if size > body.limits.frame_bytes:
-                raise ProtocolError(f"an event is longer than {body.limits.frame_bytes} bytes")
+                most = body.limits.frame_bytes
+                raise ProtocolError(f"an event is longer than {most} bytes", advice=LIMIT)
             open_brackets += _balance(data)
             if open_brackets:
                 continue
@@ -447,7 +449,8 @@ def whole(body: Body, parse: Parse) -> Iterator[Any]:
         chunks.append(chunk)
         size += len(chunk)
         if size > body.limits.frame_bytes:
-            raise ProtocolError(f"the answer is longer than {body.limits.frame_bytes} bytes")
+            most = body.limits.frame_bytes
+            raise ProtocolError(f"the answer is longer than {most} bytes", advice=LIMIT)
     frame = b"".join(chunks).removeprefix(BOM).strip()
     if not frame:
         raise StreamInterruptedError("the answer is empty", retryable=True)

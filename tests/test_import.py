@@ -147,7 +147,8 @@ KNOWS = {
     "chatsdk.deadlines": LOW,
     "chatsdk.retry": LOW,
     "chatsdk.wire": LOW,
-    "chatsdk.streams": LOW | {"chatsdk.messages"},
+    "chatsdk.advice": LOW,
+    "chatsdk.streams": LOW | {"chatsdk.advice", "chatsdk.messages"},
 }
 
 

@@ -412,7 +412,8 @@ def test_a_tunnel_that_is_refused_is_told_by_its_status(serve, status, tries):
         max_retries=RetryPolicy(2, sleep=lambda seconds: None),
     )
 
-    assert str(error) == f"the proxy refused the way to gigachat with {status}"
+    assert error.reason == f"the proxy refused the way to gigachat at chat.example with {status}"
+    assert "check the proxy's address" in error.advice
     assert len(proxy.requests) == tries
 
 
@@ -430,7 +431,9 @@ def test_a_certificate_that_nobody_trusts_is_refused_once(secure):
 
     error = fails(APIConnectionError, server, max_retries=2)
 
-    assert "certificate of gigachat is not trusted" in str(error) and not error.retryable
+    assert error.reason.startswith("the certificate of gigachat at 127.0.0.1:")
+    assert "is not trusted" in error.reason and not error.retryable
+    assert "verify=" in error.advice
     assert server.requests == [] and server.connections == 1
 
 

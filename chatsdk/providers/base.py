@@ -105,11 +105,15 @@ class Provider:
 
     def embed(self, query: EmbeddingQuery, fetch: Fetch) -> Embeddings:
         """Return texts as vectors; there are at most `embeds` of them."""
-        raise UnsupportedError(f"{self.name} makes no embeddings", provider=self.name)
+        raise UnsupportedError(
+            f"{self.name} makes no embeddings; ask another service", provider=self.name
+        )
 
     def count_tokens(self, query: Query, fetch: Fetch) -> int:
         """Return how many tokens a question has, as the service counts."""
-        raise UnsupportedError(f"{self.name} counts no tokens", provider=self.name)
+        raise UnsupportedError(
+            f"{self.name} counts no tokens; reply.usage has them afterwards", provider=self.name
+        )
 
     def model_of(self, query: Query) -> str:
         """Return the name of the language model to ask for."""
@@ -125,7 +129,7 @@ class Provider:
         for message in query.messages:
             if not self.tools and (message.role == "tool" or message.tool_calls):
                 raise UnsupportedError(
-                    f"{self.name} knows no tools: no message of role 'tool' and no tool_calls",
+                    f"{self.name} knows no tools: leave out messages of role 'tool' and tool_calls",
                     provider=self.name,
                 )
             if isinstance(message.content, tuple):

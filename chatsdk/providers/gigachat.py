@@ -382,11 +382,11 @@ def _messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
 def _message(message: Message) -> dict[str, Any]:
     if message.role == "tool":
         if not message.name:
-            raise UnsupportedError("gigachat needs the function's name in a message of role 'tool'")
+            raise UnsupportedError("gigachat needs the function's name= in messages of role tool")
         return {"role": "function", "name": message.name, "content": _object(message.text)}
     said: dict[str, Any] = {"role": message.role, "content": message.content}
     if len(message.tool_calls) > 1:
-        raise UnsupportedError("gigachat knows at most one function call in a message")
+        raise UnsupportedError("gigachat knows at most one function call in a message; split it")
     for call in message.tool_calls:
         said["function_call"] = {"name": call.name, "arguments": call.arguments or {}}
     if message.state and message.state.get("functions_state_id") is not None:
@@ -421,7 +421,7 @@ def _response_format(wanted: Any) -> Any:
     if wanted is None:
         return None
     if wanted["type"] != "json_schema":
-        raise UnsupportedError("response_format for gigachat is a JSON schema, not plain JSON")
+        raise UnsupportedError("response_format for gigachat is a type or a schema, not plain JSON")
     inner = wanted["json_schema"]
     return {"type": "json_schema", "schema": inner["schema"], "strict": inner["strict"]}
 

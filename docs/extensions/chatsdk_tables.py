@@ -3,6 +3,7 @@
 =====================  ==========================================================
 ``.. services::``      the table of services, and a section for each of them
 ``.. scenarios::``     the table of the simulator's scenarios
+``.. errors::``        the table of errors: when, attributes, tried again, what to do
 ``.. help:: COMMAND``  the help page of ``chatsdk COMMAND``, from reference/help/
 =====================  ==========================================================
 """
@@ -25,6 +26,8 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_refnode
 
 from chatsdk import Conversation, FanOut, providers, RunStream, Stream
+from chatsdk.advice import ADVICE, TIMEOUTS
+from chatsdk.errors import APITimeoutError, ChatError
 from chatsdk.simulator import FAMILIES, SCENARIOS
 
 ABILITIES = (
@@ -139,6 +142,41 @@ def scenarios() -> Iterator[str]:
     )
 
 
+def errors() -> Iterator[str]:
+    """Yield the table of errors, each class before those that are made of it."""
+    rows = []
+    for kind in _tree(ChatError):
+        about = inspect.getdoc(kind) or ""
+        when = about.partition("\n\n")[0].replace("\n", " ")
+        own = ", ".join(f"``{name}``" for name in re.findall(r"^    (\w+): ", about, re.MULTILINE))
+        advice = ADVICE[kind]
+        do = "by its phase" if kind is APITimeoutError else advice.do
+        rows.append((f"`{kind.__name__}`", when, own, _tried(advice.again), _said(do)))
+        if kind is APITimeoutError:
+            for phase, one in TIMEOUTS.items():
+                rows.append(("", f"``phase`` is ``{phase}``", "", _tried(one.again), _said(one.do)))
+    heads = ("class", "when", "attributes of its own", "tried again", "what to do")
+    yield list_table(heads, rows, "18 26 14 18 24")
+
+
+def _tree(kind: type[ChatError]) -> Iterator[type[ChatError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        if below.__module__ == "chatsdk.errors":
+            yield from _tree(below)
+
+
+def _tried(text: str) -> str:
+    return re.sub(r"(RetryPolicy\(.*?\)|max_attempts)", r"``\1``", text)
+
+
+def _said(text: str) -> str:
+    """Return a piece of advice with its code as code."""
+    text = text or "see its message"
+    code = r"(error\.\w+|\w+\([^()]*\)|\w+\.\w+\(\)|\w+=|[A-Z]\w+\.\w+|\b\w+_\w+\b)"
+    return re.sub(code, r"``\1``", text)
+
+
 class _Generated(SphinxDirective):
     """Inserts reStructuredText that a function makes."""
 
@@ -164,6 +202,12 @@ class Scenarios(_Generated):
     """The table of scenarios."""
 
     make = staticmethod(scenarios)
+
+
+class Errors(_Generated):
+    """The table of errors."""
+
+    make = staticmethod(errors)
 
 
 class Help(SphinxDirective):
@@ -226,6 +270,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Add the directives."""
     app.add_directive("services", Services)
     app.add_directive("scenarios", Scenarios)
+    app.add_directive("errors", Errors)
     app.add_directive("help", Help)
     app.connect("missing-reference", resolve)
     app.connect("autodoc-process-signature", signature)

@@ -621,7 +621,7 @@ def test_it_counts_no_tokens(service):
 
 @pytest.mark.parametrize("status, body, kind, words", [
     (404, {"error": "model 'm' not found"}, NotFoundError,
-     "model 'm' not found; `ollama pull llama3.2` gets it"),
+     "`ollama pull llama3.2` gets it"),
     (400, {"error": '"m" does not support thinking'}, BadRequestError, "support thinking"),
     (400, {"error": "the input length exceeds the context length"}, ContextLengthError, "length"),
     (401, {"error": "unauthorized"}, AuthenticationError, "OLLAMA_API_KEY"),
