@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 import gc
+import inspect
 import os
 import signal
 import socket
@@ -40,16 +42,18 @@ def empty_home(tmp_path_factory):
     return tmp_path_factory.mktemp("home")
 
 
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch, empty_home):
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment(empty_home):
     """No key, no keyring, no proxy, no CA bundle and no netrc of the machine reaches a test."""
-    for name in list(os.environ):
-        if name.startswith(PREFIXES) or name.lower() in NAMES:
-            monkeypatch.delenv(name)
-    for name in ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
-        monkeypatch.setenv(name, str(empty_home))
-    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
-    monkeypatch.setenv("NETRC", str(empty_home / "no-netrc"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name in list(os.environ):
+            if name.startswith(PREFIXES) or name.lower() in NAMES:
+                monkeypatch.delenv(name)
+        for name in ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+            monkeypatch.setenv(name, str(empty_home))
+        monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
+        monkeypatch.setenv("NETRC", str(empty_home / "no-netrc"))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -67,6 +71,38 @@ def _open_sockets():
     gc.collect()
     found = [thing for thing in gc.get_objects() if issubclass(type(thing), socket.socket)]
     return {id(sock) for sock in found if sock.fileno() != -1}
+
+
+AHEAD = pytest.StashKey()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def begun_ahead(request):
+    """Begin the module's tests that are marked ``ahead``, all of them beside the others.
+
+    Such a test waits most of its time.  It runs in a thread, so it has a server of its own and no
+    fixture of a function's scope; its outcome is told in its turn.
+    """
+    items = [item for item in request.session.items if item.path == request.path]
+    with ThreadPoolExecutor(16) as pool:
+        for item in items:
+            if item.get_closest_marker("ahead"):
+                given = dict(item.callspec.params) if hasattr(item, "callspec") else {}
+                for name in inspect.signature(item.function).parameters.keys() - given:
+                    given[name] = request.getfixturevalue(name)
+                item.stash[AHEAD] = pool.submit(item.function, **given)
+        yield
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Tell the outcome of a test that was begun ahead."""
+    begun = pyfuncitem.stash.get(AHEAD, None)
+    if begun is None:
+        return None
+    begun.result()
+    return True
 
 
 @pytest.fixture

@@ -617,6 +617,14 @@ def serving(context: ssl.SSLContext | None = None) -> Iterator[Hostile]:
         server.stop()
 
 
+@contextmanager
+def alone(context: ssl.SSLContext | None = None) -> Iterator[Hostile]:
+    """Give a server that the client has left at the end."""
+    with serving(context) as server:
+        yield server
+        assert server.deserted()
+
+
 # Proper answers
 
 

@@ -14,6 +14,7 @@ import time
 
 import hostile
 from hostile import (
+    alone,
     begin,
     chat,
     client_of,
@@ -62,10 +63,13 @@ def server(running):
     assert running.deserted()
 
 
-def timed_out(server, name, answer, **timeout):
+WAIT = 1.0  # s; such tests run beside each other
+
+
+def timed_out(name, answer, **timeout):
     """Return the error of a question that takes too long, and the time it took."""
-    server.answers["chat"] = answer
-    with client_of(server.url, name, timeout=timeout) as client:
+    with alone() as server, client_of(server.url, name, timeout=timeout) as client:
+        server.answers["chat"] = answer
         began = time.monotonic()
         with pytest.raises(APITimeoutError) as caught:
             client.chat(PROMPT)
@@ -75,82 +79,90 @@ def timed_out(server, name, answer, **timeout):
 # What is measured
 
 
+@pytest.mark.ahead
 @pytest.mark.parametrize("name", DIALECTS)
-def test_the_head_must_be_there_within_first_however_it_drips(server, name):
+def test_the_head_must_be_there_within_first_however_it_drips(name):
     answer = does(raw("HTTP/1.1 200 OK\r\nA: "), for_ever(dripping(b"b")))
 
-    error, took = timed_out(server, name, answer, first=0.2)
+    error, took = timed_out(name, answer, first=WAIT)
 
     assert error.phase == "first"
-    assert took < 0.2 + 0.5 + SLACK
+    assert took < WAIT + 0.5 + SLACK
 
 
+@pytest.mark.ahead
 @pytest.mark.parametrize("name", FRAMED)
-def test_heartbeats_cut_at_any_byte_are_no_data(server, name):
+def test_heartbeats_cut_at_any_byte_are_no_data(name):
     beat = DIALECTS[name].beat
     answer = does(begin(framing="close"), first, for_ever(dripping(beat, 0.01)))
 
-    error, took = timed_out(server, name, answer, read=0.3)
+    error, took = timed_out(name, answer, read=WAIT)
 
     assert error.phase == "read"
     assert error.partial.text == FIRST
-    assert took < 0.3 + 0.5 + SLACK
+    assert took < WAIT + 0.5 + SLACK
 
 
+@pytest.mark.ahead
 @pytest.mark.parametrize("name", FRAMED)
-def test_heartbeats_between_data_do_not_prolong_the_wait_for_the_next(server, name):
+def test_heartbeats_between_data_do_not_prolong_the_wait_for_the_next(name):
     beat = DIALECTS[name].beat
     beats = for_ever(dripping(beat, 0.01))
     answer = does(begin(framing="close"), first, dripping(beat * 3, 0.01), texts("ещё"), beats)
 
-    error, _ = timed_out(server, name, answer, read=0.3)
+    error, _ = timed_out(name, answer, read=WAIT)
 
     assert error.partial.text == FIRST + "ещё"
 
 
+@pytest.mark.ahead
 @pytest.mark.parametrize("name", DIALECTS)
-def test_data_that_drips_is_data(server, name):
-    # A whole answer takes some times as long as the longest silence that is allowed.
+def test_data_that_drips_is_data(name):
+    # A whole answer takes twice as long as the longest silence that is allowed.
     def answer(peer):
         content = peer.dialect.body()
         peer.begin(framing="close")
-        peer.drip(content, 0.6 / len(content))
+        peer.drip(content, 2 * WAIT / len(content))
         peer.fin()
 
-    server.answers["chat"] = answer
-    with client_of(server.url, name, timeout={"read": 0.3}) as client:
+    with alone() as server, client_of(server.url, name, timeout={"read": WAIT}) as client:
+        server.answers["chat"] = answer
         assert client.chat(PROMPT).text == FULL
 
 
+@pytest.mark.ahead
 @pytest.mark.parametrize("name", DIALECTS)
-def test_a_slow_reader_is_no_silence_of_the_server(server, name):
+def test_a_slow_reader_is_no_silence_of_the_server(name):
     gone_on = threading.Event()
-    server.answers["chat"] = does(
-        begin(), first, lambda peer: gone_on.wait(20), rest, mark, end
-    )
-    with client_of(server.url, name, timeout={"read": 0.2}) as client:
+    with alone() as server, client_of(server.url, name, timeout={"read": WAIT}) as client:
+        server.answers["chat"] = does(
+            begin(), first, lambda peer: gone_on.wait(20), rest, mark, end
+        )
         stream = client.stream(PROMPT)
         text = next(stream)
         # Longer than `read`, first while nothing comes, then with the rest at hand.
         for _ in range(2):
-            threading.Event().wait(0.3)
+            threading.Event().wait(1.2 * WAIT)
             gone_on.set()
         text += "".join(stream)
 
     assert text == FULL
 
 
+@pytest.mark.ahead
 @pytest.mark.parametrize("name", DIALECTS)
-def test_total_covers_retries_and_their_waits(server, name):
-    server.answers["chat"] = lambda peer: (peer.pause(0.1), peer.reply(503, b""))
+def test_total_covers_retries_and_their_waits(name):
     policy = RetryPolicy(100, initial=0)
-    with client_of(server.url, name, timeout={"total": 0.5}, max_retries=policy) as client:
+    with alone() as server, client_of(
+        server.url, name, timeout={"total": WAIT}, max_retries=policy
+    ) as client:
+        server.answers["chat"] = lambda peer: (peer.pause(WAIT / 5), peer.reply(503, b""))
         began = time.monotonic()
         with pytest.raises((APITimeoutError, ServerError)):
             client.chat(PROMPT)
         took = time.monotonic() - began
 
-    assert took < 0.5 + 0.5 + SLACK
+    assert took < WAIT + 0.5 + SLACK
     assert server.count("chat") < 10
 
 
