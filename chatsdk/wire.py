@@ -22,6 +22,7 @@ DEPTH = 200  # levels of JSON; deeper parses on some versions of Python and brea
 LONGEST_LINE = 8 * 2**10  # bytes of a line of the chunked framing
 LIMIT = "if that is right, raise Limits(frame_bytes=...)"  # advice for what is too long
 BOM = b"\xef\xbb\xbf"
+GZIP = b"\x1f\x8b"  # how it begins
 
 
 @frozen(kw_only=True)
@@ -509,15 +510,19 @@ def inflate(chunks: Iterable[bytes], encoding: str | None) -> Iterator[bytes]:
 
 def _labelled(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the chunks; refuse a body that is gzip and does not say so."""
-    start = b""
+    held: bytes | None = b""  # what may be the beginning of gzip; None: it was not
     for chunk in chunks:
-        if len(start) < 2:
-            start += chunk[:2]
-            if start[:2] == b"\x1f\x8b":
+        if held is not None:
+            chunk = held + chunk
+            if chunk[:2] == GZIP:
                 raise ProtocolError(
                     "the answer is compressed and does not say so", retryable=True
                 )
-        yield chunk
+            held = chunk if GZIP.startswith(chunk) else None
+        if held is None:
+            yield chunk
+    if held:
+        yield held
 
 
 def _deflate(first: bytes) -> Any:
@@ -540,7 +545,7 @@ def _unpacked(chunks: Iterable[bytes], start: Callable[[bytes], Any]) -> Iterato
                 if chunk == b"\x1f":
                     held = chunk
                     break
-                if chunk[:2] != b"\x1f\x8b":  # padding, which nobody needs
+                if chunk[:2] != GZIP:  # padding, which nobody needs
                     break
                 decoder = start(chunk)
             before = decoder.copy()

@@ -528,6 +528,7 @@ FRAMES = [
     Fault("duplicate keys inside", _inside(b'1,"further":{"a":1,"a":2}'), OK, NEVER, FULL,
           only=FRAMED),
     Fault("100 levels inside", _inside(b"[" * 100 + b"]" * 100), OK, NEVER, FULL, only=FRAMED),
+    Fault("300 levels inside", _inside(b"[" * 300 + b"]" * 300), e.ProtocolError, only=FRAMED),
     Fault("brackets in strings inside", _inside(b'"' + b"[{" * 1000 + b'"'), OK, NEVER, FULL,
           only=FRAMED),
     Fault("a NUL in the text", _as_json("a\\u0000b"), OK, NEVER, "a\0b", only=FRAMED),

@@ -567,8 +567,19 @@ def test_an_unknown_encoding_is_a_protocol_error_that_names_it(encoding):
 
 @pytest.mark.parametrize("chunks", cut(gzip.compress(b"x")))
 def test_a_packed_body_that_does_not_say_so_is_a_protocol_error(chunks):
+    handed = []
+
     with pytest.raises(ProtocolError, match="compressed and does not say so"):
-        list(inflate([piece for piece in chunks if piece], None))
+        for piece in inflate(chunks, None):
+            handed.append(piece)
+
+    assert handed == []
+
+
+@pytest.mark.parametrize("content", [b"", b"\x1f", b"\x1fx", b"x\x1f\x8b"])
+def test_a_body_that_only_begins_like_a_packed_one_is_read(content):
+    for chunks in ([content], [content[:1], b"", content[1:]]):
+        assert b"".join(inflate(chunks, None)) == content
 
 
 def test_nothing_at_all_is_an_empty_packed_body():
