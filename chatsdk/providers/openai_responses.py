@@ -224,7 +224,7 @@ class OpenAIResponses(OpenAI):
         Raises:
             ProviderError: It failed, or was cancelled.
         """
-        status = member(response, "status", str) or event.get("type", "").rpartition(".")[2]
+        status = member(response, "status", str) or str(event.get("type")).rpartition(".")[2]
         if status in ("failed", "cancelled"):
             error = member(response, "error", dict)
             raise self.failure({"error": error or {"message": f"the response was {status}"}})
@@ -348,7 +348,8 @@ def _finish(items: list[dict[str, Any]]) -> str:
     """Return why a complete response ended: its items tell."""
     if any(item.get("type") == "function_call" for item in items):
         return "tool_calls"
-    parts = [part for item in items for part in item.get("content") or ()]
+    told = [member(item, "content", list) for item in items if item.get("type") == "message"]
+    parts = [part for content in told for part in content or ()]
     refused = any(isinstance(part, dict) and part.get("type") == "refusal" for part in parts)
     return "content_filter" if refused else "stop"
 

@@ -558,7 +558,8 @@ def call(index=None, id=None, name=None, arguments=None):
 @pytest.mark.parametrize("pieces, calls", [
     ([call(0, "a", "f", ""), call(0, arguments='{"x"'), call(0, arguments=":1}")],
      [("a", "f", '{"x":1}')]),
-    ([call(None, "a", "f", "{}"), call(None, "b", "g", "{}")], [("a", "f", "{}"), ("b", "g", "{}")]),
+    ([call(None, "a", "f", "{}"), call(None, "b", "g", "{}")],
+     [("a", "f", "{}"), ("b", "g", "{}")]),
     ([call(None, None, "f", "{}"), call(None, None, "g", "{}")],
      [(None, "f", "{}"), (None, "g", "{}")]),
     ([call(None, "a", "f", ""), call(None, arguments='{"x"'), call(None, arguments=":1}")],
@@ -623,7 +624,8 @@ def test_a_failure_inside_the_answer_is_the_services_words(event, words, again):
     assert words in str(error) and error.retryable == again
 
 
-@pytest.mark.parametrize("reason, again", [("error", False), ("insufficient_system_resource", True)])
+@pytest.mark.parametrize("reason, again", [
+    ("error", False), ("insufficient_system_resource", True)])
 def test_a_finish_reason_that_is_a_failure_keeps_the_text(reason, again):
     steps, error = outcome(openai(), lines(chunk({"content": "Hi"}, reason)), **SSE)
 
