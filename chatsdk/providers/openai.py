@@ -491,9 +491,12 @@ class OpenAI(Provider):
             for delta in super().deltas(query, body):
                 if delta is ENDED and reading.is_whole():
                     continue
+                # Most steps are text alone, or reasoning alone: no look at those.
                 if reading.plain and not (
                     delta.finish_reason or delta.tool_calls or delta.state or delta.final
                 ):
+                    if delta.reasoning:
+                        reading.keep(delta.reasoning, None)
                     yield delta
                     continue
                 delta = reading.step(delta)
@@ -513,11 +516,11 @@ class _Reading:
     """One answer being read: what a single event does not tell.
 
     Attributes:
-        plain: Whether a step of mere text needs no look.
+        plain: Whether a step of mere text needs no look: no tag can begin any more.
     """
 
     def __init__(self, provider: OpenAI) -> None:
-        self.plain = not (provider.keeps or provider.think_tags)
+        self.plain = not provider.think_tags
         self._name = provider.name
         self._tags = ThinkTags() if provider.think_tags else None
         self._kept = Kept(provider.keeps) if provider.keeps else None
@@ -538,17 +541,22 @@ class _Reading:
             )
         return self._marked
 
+    def keep(self, reasoning: str, state: Mapping[str, Any] | None) -> None:
+        """Remember what the service wants back."""
+        if self._kept is not None:
+            self._kept.add(reasoning, state)
+
     def step(self, delta: Delta) -> Delta:
         """Return a step as it should be."""
         changes: dict[str, Any] = {}
         if self._tags is not None and delta.text:
             reasoning, text = self._tags.feed(delta.text)
             changes.update(text=text, reasoning=delta.reasoning + reasoning)
+            self.plain = self._tags.through
         if delta.state is not None:
             self._refused = self._refused or "refused" in delta.state
             changes["state"] = None
-        if self._kept is not None:
-            self._kept.add(changes.get("reasoning", delta.reasoning), delta.state)
+        self.keep(changes.get("reasoning", delta.reasoning), delta.state)
         if delta.tool_calls:
             changes["tool_calls"] = tuple(map(self._placed, delta.tool_calls))
         if delta.finish_reason:

@@ -408,8 +408,8 @@ VARIABLES = {  # of addresses, where the service's own tools read another one
     "litellm-proxy": "LITELLM_PROXY_API_BASE",
 }
 FACTS = ("title", "page", "key", "key_header", "limit", "seed", "effort", "counts", "keeps",
-         "think_tags", "schemas", "tools", "options", "media", "media_urls", "embeds", "embedding_model",
-         "dimensions", "packs", "models_path", "models", "parameters")
+         "think_tags", "schemas", "tools", "options", "media", "media_urls", "embeds",
+         "embedding_model", "dimensions", "packs", "models_path", "models", "parameters")
 
 
 def class_name(name: str) -> str:

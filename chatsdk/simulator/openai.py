@@ -70,7 +70,7 @@ _KNOWN = {*_RANGES, *_KINDS, *_WORDS, *_OTHERS}
 _FORMATS = ("text", "json_object", "json_schema")
 
 
-class _Chunks(Voice):
+class Chunks(Voice):
     """Chunks as the service sends them: the role first, null for what is not there."""
 
     heartbeat = b": keep-alive\n\n"
@@ -111,7 +111,15 @@ class _Chunks(Voice):
         if self.scenario != "reasoning":
             return first
         self.thoughts = len(THOUGHTS)
-        return first + b"".join(self.chunk({"reasoning_content": each}) for each in THOUGHTS)
+        return first + b"".join(self.chunk(self.thought(each)) for each in self.reasoning())
+
+    def reasoning(self) -> tuple[str, ...]:
+        """Return what is thought, in pieces."""
+        return THOUGHTS
+
+    def thought(self, piece: str) -> dict[str, Any]:
+        """Return reasoning as members of a delta, or of a whole message."""
+        return {"reasoning_content": piece}
 
     def end(self, reason: str, last: str = "") -> list[bytes]:
         """Return the chunks of refusal or calls, the finish reason, the usage, and the mark."""
@@ -128,13 +136,15 @@ class _Chunks(Voice):
         if self.scenario == "last-text" and not self.tool:
             closing = {"content": " The end."}
             self.said.append(" The end.")
-        if self.scenario != "no-finish":
-            frames.append(self.chunk(closing, reason))
-        if self.counts:
-            frames.append(self.event([], usage=self.usage()))
+        frames += self.closing(closing, reason)
         if self.scenario != "no-done":
             frames.append(b"data: [DONE]\n\n")
         return [frame for frame in frames if frame]
+
+    def closing(self, delta: dict[str, object], reason: str) -> list[bytes]:
+        """Return the chunks with the finish reason and with the usage."""
+        finish = [] if self.scenario == "no-finish" else [self.chunk(delta, reason)]
+        return [*finish, *([self.event([], usage=self.usage())] if self.counts else [])]
 
     def called(self) -> list[bytes]:
         """Return the chunks of the calls: name and id first, then the arguments in pieces."""
@@ -158,15 +168,15 @@ class _Chunks(Voice):
                  "function": {"name": name, "arguments": compact(values).decode()}}
                 for name, values in calls]
 
-    def chunk(self, delta: dict[str, object], reason: str | None = None) -> bytes:
+    def chunk(self, delta: dict[str, Any], reason: str | None = None, **rest: object) -> bytes:
         """Return an event with one choice."""
         size = len(str(delta.get("content", "")))
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        return self.event([choice], pad=_PAD[size % len(_PAD):])
+        return self.event([choice], pad=_PAD[size % len(_PAD):], **rest)
 
-    def event(self, choices: list[dict[str, Any]], usage: object = None, pad: str = "") -> bytes:
+    def event(self, choices: list[dict[str, Any]], pad: str = "", **rest: object) -> bytes:
         """Return an event."""
-        extra: dict[str, object] = {"usage": usage} if self.counts else {}
+        extra: dict[str, object] = {"usage": None, **rest} if self.counts else rest
         if self.padded and pad:
             extra["obfuscation"] = pad
         return b"data: %b\n\n" % compact({**self.about, "choices": choices, **extra})
@@ -184,10 +194,10 @@ class _Chunks(Voice):
                     "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0}}
 
 
-class _Completion(Whole):
+class Completion(Whole):
     """The answer without streaming."""
 
-    def __init__(self, chunks: _Chunks) -> None:
+    def __init__(self, chunks: Chunks) -> None:
         super().__init__()
         self.chunks = chunks
         self.error = compact(wrong(_BROKEN, "server_error"))
@@ -200,7 +210,13 @@ class _Completion(Whole):
                                    "refusal": None, "annotations": []}
         if self.scenario == "reasoning":
             chunks.thoughts = len(THOUGHTS)
-            message["reasoning_content"] = "".join(THOUGHTS)
+            thought = chunks.thought("".join(chunks.reasoning()))
+            content = thought.pop("content", "")
+            if isinstance(content, list):
+                message["content"] = [*content, {"type": "text", "text": message["content"]}]
+            else:
+                message["content"] = content + message["content"]
+            message.update(thought)
         if self.scenario == "refusal":
             message.update(content=None, refusal=_REFUSAL)
         if self.tool:
@@ -218,6 +234,7 @@ class OpenAI(Service):
     """Chats, models and embeddings below ``/v1``, behind a key."""
 
     name = "openai"
+    listed: ClassVar[tuple[str, ...]] = (*CHATS, *EMBEDDERS)
     stages: ClassVar[tuple[str, ...]] = ("models", "embeddings")
     special = frozenset({"no-finish", "last-text", "function-call", "parallel-calls",
                          "whole-calls", "reasoning", "think-tags", "no-done", "refusal",
@@ -238,10 +255,11 @@ class OpenAI(Service):
     def error(self, status: int, request: Recorded, message: str = "") -> Document:
         """Return ``{"error": {"message", "type", "param", "code"}}``."""
         if status == 401 and not message:
-            message = f"Incorrect API key provided: {_masked(_key(request))}. You can find your " \
-                      "API key at https://platform.openai.com/account/api-keys."
-        kind, code = _TYPES.get(status, ("server_error" if status >= 500
-                                         else "invalid_request_error", None))
+            shown = _masked(key_of(request))
+            message = f"Incorrect API key provided: {shown}. You can find your API key at " \
+                      "https://platform.openai.com/account/api-keys."
+        usual = "server_error" if status >= 500 else "invalid_request_error"
+        kind, code = _TYPES.get(status, (usual, None))
         default = {429: _SLOW, 500: _BROKEN}.get(status, phrase(status))
         return Document.of(wrong(message or default, kind, code=code), status,
                            headers=headers(status))
@@ -259,7 +277,7 @@ class OpenAI(Service):
         if stage == "models":
             return self._models(request)
         if stage == "embeddings":
-            return self.checked(request, _embeddings)
+            return self.checked(request, self.embedded)
         text = f"Invalid URL ({request.method} {request.path})"
         raise Refused(Document.of(wrong(text, "invalid_request_error"), 404,
                                   headers=headers(404)))
@@ -270,7 +288,7 @@ class OpenAI(Service):
         Raises:
             Refused: There is none.
         """
-        if not _key(request):
+        if not key_of(request):
             raise Refused(self.error(401, request, _NO_KEY))
 
     def checked(self, request: Recorded, answer: Callable[[dict[str, Any]], Made]) -> Made:
@@ -289,12 +307,30 @@ class OpenAI(Service):
     def chat(self, request: Recorded) -> Chat:
         """Check key, model, messages and values, in this order."""
         self.authorize(request)
-        return self.checked(request, _chat)
+        return self.checked(request, self.made)
+
+    def made(self, body: dict[str, Any]) -> Chat:
+        """Return the chat that a body asks for.
+
+        Raises:
+            Problem: The service does not accept it.
+        """
+        model = known_model(body, CHATS)
+        _check(body, model)
+        return completion(body, Chunks)
+
+    def embedded(self, body: dict[str, Any]) -> Document:
+        """Return vectors.
+
+        Raises:
+            Problem: The service does not accept what is asked.
+        """
+        return embeddings(body, known_model(body, EMBEDDERS))
 
     def _models(self, request: Recorded) -> Document:
-        listed = [{"id": name, "object": "model", "created": 1753315200, "owned_by": "openai"}
-                  for name in (*CHATS, *EMBEDDERS)]
-        wanted = request.path.removeprefix("/v1/models").strip("/")
+        listed = [{"id": name, "object": "model", "created": 1753315200, "owned_by": self.name}
+                  for name in self.listed]
+        wanted = request.path.rpartition("/models")[2].strip("/")
         if not wanted:
             return Document.of({"object": "list", "data": listed}, headers=headers(200),
                                value="data")
@@ -306,9 +342,8 @@ class OpenAI(Service):
                                   404, headers=headers(404)))
 
 
-def _chat(body: dict[str, Any]) -> Chat:
-    model = known_model(body, CHATS)
-    _check(body, model)
+def completion(body: dict[str, Any], kind: type[Chunks]) -> Chat:
+    """Return the chat of a body that was checked, told in chunks of a kind."""
     messages = spoken(body["messages"])
     functions = {tool["function"]["name"]: tool["function"].get("parameters")
                  for tool in body.get("tools") or ()}
@@ -317,12 +352,12 @@ def _chat(body: dict[str, Any]) -> Chat:
     calls, forced = offered(functions, choice, named, messages)
     if not body.get("parallel_tool_calls", True):
         calls = calls[:1]
-    chunks = _Chunks(body, calls, prompt_tokens(messages))
+    chunks = kind(body, calls, prompt_tokens(messages))
     stream = bool(body.get("stream"))
     stops = body.get("stop") or ()
     wanted = body.get("response_format", {})
     schema = wanted.get("json_schema", {}).get("schema", {})
-    return Chat(chunks if stream else _Completion(chunks), messages,
+    return Chat(chunks if stream else Completion(chunks), messages,
                 "text/event-stream; charset=utf-8" if stream else "application/json",
                 headers(200), limit=body.get("max_completion_tokens", body.get("max_tokens")),
                 stops=(stops,) if isinstance(stops, str) else tuple(stops), keeps_stop=False,
@@ -340,7 +375,7 @@ def _check(body: dict[str, Any], model: str) -> None:
         raise Problem(f"Unrecognized request argument supplied: {unknown}")
     if "messages" not in body:
         raise missing("messages")
-    _check_messages(body["messages"])
+    check_messages(body["messages"])
     check_values(body, _RANGES, _KINDS)
     for name, allowed in _WORDS.items():
         if name in body and body[name] not in allowed:
@@ -382,7 +417,12 @@ def _check_stops(stops: object) -> None:
                       "array_above_max_length")
 
 
-def _check_messages(messages: object) -> None:
+def check_messages(messages: object) -> None:
+    """Check roles, parts, calls and results of the messages.
+
+    Raises:
+        Problem: The first that is wrong.
+    """
     if not isinstance(messages, list):
         raise untyped("messages", "an array of objects", messages)
     if not messages:
@@ -548,18 +588,23 @@ def spoken(messages: list[dict[str, Any]]) -> Messages:
     return told
 
 
-def _embeddings(body: dict[str, Any]) -> Document:
-    model = known_model(body, EMBEDDERS)
+def embeddings(body: dict[str, Any], model: str) -> Document:
+    """Return vectors of texts.
+
+    Raises:
+        Problem: Something in the body is wrong.
+    """
+    most = EMBEDDERS.get(model, 1536)
     if unknown := next((name for name in body if name not in _EMBEDDING), ""):
         raise Problem(f"Unrecognized request argument supplied: {unknown}")
-    check_values(body, {"dimensions": (1, EMBEDDERS[model])}, {"user": str})
+    check_values(body, {"dimensions": (1, most)}, {"user": str})
     if "dimensions" in body and model == "text-embedding-ada-002":
         raise Problem("This model does not support specifying dimensions.")
     form = body.get("encoding_format", "float")
     if form not in ("float", "base64"):
         raise unlisted("encoding_format", form, ("float", "base64"))
     texts = _inputs(body)
-    size = body.get("dimensions", EMBEDDERS[model])
+    size = body.get("dimensions", most)
     data = [{"object": "embedding", "index": index, "embedding": _written(vector(text, size), form)}
             for index, text in enumerate(texts)]
     count = sum(len(words(text)) for text in texts)
@@ -616,7 +661,8 @@ _LONG = "This model's maximum context length is 128000 tokens. However, your mes
     "in 130001 tokens. Please reduce the length of the messages."
 
 
-def _key(request: Recorded) -> str:
+def key_of(request: Recorded) -> str:
+    """Return the key that a request carries, "" if it has none."""
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else ""
 

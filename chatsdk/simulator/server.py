@@ -23,6 +23,7 @@ from .h2o import H2o
 from .listener import Listener
 from .ollama import Ollama
 from .openai import OpenAI
+from .openai_dialects import COMPATIBLE
 from .openai_responses import OpenAIResponses
 from .playbill import NORMAL, Playbill, Scenarios
 from .responses import refusal, Reply, Response, show, tell
@@ -50,8 +51,9 @@ Path = Union[str, "os.PathLike[str]"]
 class Simulator:
     """A loopback server that speaks the real protocol of every service.
 
-    Each service is mounted under its name: ``http://127.0.0.1:<port>/h2o`` and so on. Use it in
-    a ``with`` block, or call `start` and `stop`.
+    Each service is mounted under its name: ``http://127.0.0.1:<port>/h2o`` and so on; so is each
+    of those that speak nearly as OpenAI does, such as ``groq``. Use it in a ``with`` block, or
+    call `start` and `stop`.
 
     Args:
         host: A loopback address; nothing else is accepted.
@@ -90,7 +92,8 @@ class Simulator:
         self._gigachat = GigaChat(secure=secure, token_life=token_life, keys=keys)
         self._h2o = H2o(secure=secure, welcome=welcome)
         made: dict[str, Service] = {s.name: s for s in (self._gigachat, self._h2o)}
-        self._services = {s.name: made.get(s.name) or s(secure=secure) for s in _CLASSES}
+        every = (*_CLASSES, *COMPATIBLE)
+        self._services = {s.name: made.get(s.name) or s(secure=secure) for s in every}
         self._playbill = Playbill(self._services.values())
         self.scenario = scenario
 
