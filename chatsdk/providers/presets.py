@@ -133,13 +133,13 @@ class AzureBase(OpenAI):
     api_version: str | None = setting("OPENAI_API_VERSION")
 
     def __attrs_post_init__(self) -> None:
+        self.key_sent()
         if self.base_url == AZURE:
             raise ConfigurationError(
                 "azure-openai needs your resource's address: give base_url=... or set"
                 " AZURE_OPENAI_ENDPOINT",
                 provider=self.name,
             )
-        self.key_sent()
 
     def address(self, path: str, model: str) -> str:
         """Return a URL below the endpoint; ``model`` names a deployment."""

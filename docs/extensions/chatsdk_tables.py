@@ -40,7 +40,7 @@ ABILITIES = (
 
 CAPABILITIES: dict[str, Callable[[type[Any]], Any]] = {
     "tools": lambda kind: kind.tools,
-    "schemas": lambda kind: "response_format" in kind.parameters,
+    "schemas": lambda kind: "response_format" in kind.parameters and getattr(kind, "schemas", True),
     "reasoning": lambda kind: "reasoning_effort" in kind.parameters,
     "images": lambda kind: "image" in kind.media,
     "documents": lambda kind: "document" in kind.media,
