@@ -463,7 +463,10 @@ COMPRESSION = [
 
 def _malformed(what: str, frame: bytes, text: str | None = None) -> list[Fault]:
     """Return the rows for a frame that no protocol has; in raw text it is text."""
-    prefixes = {"gigachat": b"data: ", "h2o": b"data:", "tgi": b"data: "}
+    prefixes = {
+        "gigachat": b"data: ", "h2o": b"data:", "tgi": b"data: ", "openai": b"data: ",
+        "openai-responses": b"data: ",
+    }
 
     def bad(peer: Any) -> None:
         prefix = prefixes.get(peer.dialect.name, b"")
@@ -685,6 +688,62 @@ WRONG |= {
         b'data: {"token":null,"generated_text":"a","details":{"input_length":@}}\n\n',
         b'data: {"error":@}\n\n',
         b'data: {"error":"a","error_type":@}\n\n',
+        b"data: @\n\n",
+    ),
+}
+WRONG |= {
+    "openai": (
+        b'data: {"choices":@}\n\n',
+        b'data: {"choices":[@]}\n\n',
+        b'data: {"choices":[{"index":@,"delta":{"content":"a"}}]}\n\n',
+        b'data: {"choices":[{"delta":@}]}\n\n',
+        b'data: {"choices":[{"delta":{"content":@}}]}\n\n',
+        b'data: {"choices":[{"delta":{"content":[@]}}]}\n\n',
+        b'data: {"choices":[{"delta":{"content":[{"type":"thinking","thinking":@}]}}]}\n\n',
+        b'data: {"choices":[{"delta":{"content":[{"type":"text","text":@}]}}]}\n\n',
+        b'data: {"choices":[{"delta":{"refusal":@}}]}\n\n',
+        b'data: {"choices":[{"delta":{"reasoning":@}}]}\n\n',
+        b'data: {"choices":[{"delta":{"reasoning_details":@}}]}\n\n',
+        b'data: {"choices":[{"delta":{"tool_calls":@}}]}\n\n',
+        b'data: {"choices":[{"delta":{"tool_calls":[@]}}]}\n\n',
+        b'data: {"choices":[{"delta":{"tool_calls":[{"index":@}]}}]}\n\n',
+        b'data: {"choices":[{"delta":{"tool_calls":[{"id":@,"function":@}]}}]}\n\n',
+        b'data: {"choices":[{"delta":{"tool_calls":[{"function":{"name":@}}]}}]}\n\n',
+        b'data: {"choices":[{"delta":{"tool_calls":[{"function":{"arguments":@}}]}}]}\n\n',
+        b'data: {"choices":[{"delta":{"function_call":@}}]}\n\n',
+        b'data: {"choices":[{"delta":{},"finish_reason":@}]}\n\n',
+        b'data: {"choices":[{"delta":{"content":"a"}}],"model":@,"id":@}\n\n',
+        b'data: {"choices":[{"delta":{"content":"a"}}],"x_groq":@}\n\n',
+        b'data: {"choices":[{"delta":{"content":"a"}}],"x_groq":{"usage":@,"error":@}}\n\n',
+        b'data: {"choices":[],"usage":@}\n\n',
+        b'data: {"choices":[],"usage":{"prompt_tokens":@,"total_tokens":@}}\n\n',
+        b'data: {"choices":[],"usage":{"prompt_tokens_details":@,"cost":@}}\n\n',
+        b'data: {"error":@}\n\n',
+        b'data: {"error":{"message":@,"code":@,"type":@}}\n\n',
+        b'data: {"message":@}\n\n',
+        b"data: @\n\n",
+    ),
+    "openai-responses": (
+        b'data: {"type":@}\n\n',
+        b'data: {"type":@,"output":[]}\n\n',
+        b'data: {"type":"response.output_text.delta","delta":@}\n\n',
+        b'data: {"type":"response.created","response":@}\n\n',
+        b'data: {"type":"response.created","response":{"id":@,"model":@}}\n\n',
+        b'data: {"type":"response.output_item.added","item":@}\n\n',
+        b'data: {"type":"response.output_item.added","output_index":@,'
+        b'"item":{"type":"function_call","call_id":@,"name":@,"arguments":@}}\n\n',
+        b'data: {"type":"response.function_call_arguments.delta","delta":@}\n\n',
+        b'data: {"type":"response.reasoning_summary_part.added","summary_index":@}\n\n',
+        b'data: {"type":"response.completed","response":@}\n\n',
+        b'data: {"type":"response.completed","response":{"status":@}}\n\n',
+        b'data: {"type":"response.completed","response":{"output":@}}\n\n',
+        b'data: {"type":"response.completed","response":{"output":[@]}}\n\n',
+        b'data: {"type":"response.completed","response":{"output":['
+        b'{"type":"message","content":@},{"type":"reasoning","summary":@}]}}\n\n',
+        b'data: {"type":"response.completed","response":{"output":[],"usage":@}}\n\n',
+        b'data: {"type":"response.incomplete","response":{"incomplete_details":@}}\n\n',
+        b'data: {"type":"response.failed","response":{"error":@}}\n\n',
+        b'data: {"type":"error","error":@,"message":@,"code":@}\n\n',
         b"data: @\n\n",
     ),
 }

@@ -85,6 +85,17 @@ def _tgi(text: str, whole: str | None = None, details: Any = None) -> bytes:
     return b"data: " + _json(event) + b"\n\n"
 
 
+def _openai(text: str) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+    event = {"id": "c", "model": "gpt-5-mini", "choices": [choice], "usage": None}
+    return b"data: " + _json(event) + b"\n\n"
+
+
+def _responses(kind: str, **members: Any) -> bytes:
+    event = {"type": kind, "sequence_number": 1, **members}
+    return b"event: " + kind.encode() + b"\ndata: " + _json(event) + b"\n\n"
+
+
 DIALECTS = {
     dialect.name: dialect
     for dialect in (
@@ -158,6 +169,30 @@ DIALECTS = {
             transient=b'data: {"error":"Model is overloaded","error_type":"overloaded"}\n\n',
             permanent=b'data: {"error":"CUDA","error_type":"generation"}\n\n',
         ),
+        Dialect(
+            name="openai",
+            kind="text/event-stream",
+            marked=True,
+            frame=_openai,
+            # No finish reason before it: with one, a proper end of the body would do as well.
+            mark=b"data: [DONE]\n\n",
+            beat=b": keep-alive\n\n",
+            transient=b'data: {"error":{"message":"Busy","type":"server_error"}}\n\n',
+            permanent=b'data: {"error":{"message":"Refused","code":400}}\n\n',
+        ),
+        Dialect(
+            name="openai-responses",
+            kind="text/event-stream",
+            marked=True,
+            frame=lambda text: _responses("response.output_text.delta", delta=text),
+            # Without the event's name, which says nothing new: a mark is one line here.
+            mark=b'data: {"type":"response.completed","response":'
+                 b'{"status":"completed","output":[]}}\n\n',
+            beat=b": keep-alive\n\n",
+            transient=_responses("error", code="server_error", message="Busy"),
+            permanent=_responses("response.failed", response={"status": "failed", "error": {
+                "code": "invalid_prompt", "message": "Refused"}}),
+        ),
     )
 }
 MARKED = tuple(name for name, dialect in DIALECTS.items() if dialect.marked)
@@ -190,6 +225,10 @@ ROUTES = (
     ("models", "tgi", "GET", r"/tgi/info"),
     ("template", "tgi", "POST", r"/tgi/chat_tokenize"),
     ("chat", "tgi", "POST", r"/tgi/generate_stream"),
+    ("models", "openai", "GET", r"/openai/v1/models"),
+    ("chat", "openai", "POST", r"/openai/v1/chat/completions"),
+    ("models", "openai-responses", "GET", r"/openai-responses/v1/models"),
+    ("chat", "openai-responses", "POST", r"/openai-responses/v1/responses"),
 )
 
 
@@ -198,6 +237,8 @@ def fields(name: str, url: str) -> dict[str, Any]:
     given: dict[str, Any] = {"api_key": KEY, "base_url": url, "cookies": {"session": COOKIE}}
     if name in ("ollama", "tgi"):
         given.update(base_url=f"{url}/{name}")
+    if name in ("openai", "openai-responses"):
+        given.update(base_url=f"{url}/{name}/v1")
     if name == "gigachat":
         given.update(base_url=f"{url}/api/v1", auth_url=f"{url}/api/v2/oauth")
     return given

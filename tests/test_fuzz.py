@@ -15,12 +15,15 @@ from servers import body
 
 from chatsdk.errors import ChatError
 from chatsdk.messages import Delta, Message, Query
+from chatsdk.providers import get
 from chatsdk.providers.aichatonline import AiChatOnline
 from chatsdk.providers.aura import Aura
 from chatsdk.providers.flowgpt import FlowGpt
 from chatsdk.providers.gigachat import GigaChat
 from chatsdk.providers.h2o import H2o
 from chatsdk.providers.ollama import Ollama
+from chatsdk.providers.openai import OpenAI
+from chatsdk.providers.openai_responses import OpenAIResponses
 from chatsdk.providers.tgi import Tgi
 from chatsdk.streams import Stream
 from chatsdk.wire import inflate, Limits, Lines, ndjson, parse, sse, text, whole
@@ -31,7 +34,11 @@ QUICK = settings(
 LIMITS = Limits(frame_bytes=2000, reply_bytes=5000)
 GZIP = b"\x1f\x8b"  # what begins so is refused, not read as text
 QUERY = Query(messages=(Message("user", "Hi"),))
-PROVIDERS = [GigaChat(access_token="a"), H2o(), FlowGpt(), AiChatOnline(), Aura(), Ollama(), Tgi()]
+PROVIDERS = [
+    GigaChat(access_token="a"), H2o(), FlowGpt(), AiChatOnline(), Aura(), Ollama(), Tgi(),
+    OpenAI(api_key="a"), OpenAIResponses(api_key="a"), get("openrouter")(api_key="a"),
+    get("litellm-proxy")(),
+]
 
 # Documents with the words of all protocols, in places where they belong and where they do not.
 words = st.sampled_from([
@@ -40,7 +47,9 @@ words = st.sampled_from([
     "generated_text", "details", "generated_tokens", "event", "data", "code", "msg", "role",
     "reasoning_content", "stop", "function_in_progress", "error_type", "index", "model",
     "thinking", "tool_calls", "function", "done", "done_reason", "prompt_eval_count",
-    "input_length",
+    "input_length", "id", "refusal", "reasoning", "reasoning_details", "x_groq", "type", "thinking",
+    "response", "output", "item", "output_index", "status", "response.completed", "response.failed",
+    "response.output_text.delta", "response.output_item.added", "function_call_output",
 ])
 leaves = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), words, st.text(max_size=5),

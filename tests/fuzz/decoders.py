@@ -14,7 +14,9 @@ with atheris.instrument_imports(include=["chatsdk"]):
     from chatsdk.wire import inflate, Lines
 
 SERVICES = [
-    providers.get(name)(**({"api_key": "key"} if name == "gigachat" else {}))
+    providers.get(name)(api_key="a2V5", **(
+        {"base_url": "https://own.example"} if name == "azure-openai" else {}
+    ))
     for name in sorted(providers.TABLE)
 ]
 KINDS = ("text/event-stream", "application/json", "text/html", "")
