@@ -103,6 +103,18 @@ def test_it_comes_in_pieces_and_is_the_same_in_one(served, client):
     assert whole.usage == stream.reply.usage
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_it_speaks_the_other_protocol_of_openai_as_well(served, stream):
+    with Client(f"openai-responses:{served.model}", base_url=f"{served.url}/v1", max_retries=0,
+                proxy="") as client:
+        whole = client.chat(QUESTION, stream=stream)
+        short = client.chat(QUESTION, max_tokens=3, stream=stream)
+
+    assert (whole.text.strip(), whole.finish_reason) == (served.text, "stop")
+    assert whole.usage.prompt_tokens == served.prompt_tokens
+    assert short.text.split() == served.text.split()[:3]
+
+
 def test_a_limit_ends_it(served, client):
     reply = client.chat(QUESTION, max_tokens=3)
 
