@@ -154,20 +154,25 @@ class Client:
             messages, target=target, stream=stream, whole=None, closed=None, policy=None, **params
         ).read()
 
-    def stream(self, messages: Any, *, target: Any = None, **params: Any) -> Stream:
+    def stream(
+        self, messages: Any, *, target: Any = None, display: bool = False, **params: Any
+    ) -> Stream:
         """Ask, and return the answer as it comes; arguments and errors are those of `chat`.
 
-        The question is sent here: a wrong key is raised here, not at the first ``for``.
+        The question is sent here: a wrong key is raised here, not at the first ``for``.  With
+        ``display`` the answer is shown to its end, see `Stream.display`.
         """
-        return self._asked(
+        stream = self._asked(
             messages, target=target, stream=True, whole=None, closed=None, policy=None, **params
         ).open()
+        return stream.display() if display else stream
 
-    def stream_once(self, messages: Any, **params: Any) -> Stream:
+    def stream_once(self, messages: Any, *, display: bool = False, **params: Any) -> Stream:
         """Ask like `stream`, and close the client when the answer has ended."""
-        return self._asked(
+        stream = self._asked(
             messages, stream=True, whole=None, closed=self._transport.close, policy=None, **params
         ).open()
+        return stream.display() if display else stream
 
     def conversation(
         self, *, target: Any = None, system: str | None = None, **params: Any

@@ -41,9 +41,15 @@ class Conversation:
         """Say something and return the whole answer."""
         return self._say(text, params).read()
 
-    def stream(self, text: Any, **params: Any) -> Stream:
-        """Say something and return the answer as it comes."""
-        return self._say(text, params).open()
+    def stream(self, text: Any, *, display: bool = False, **params: Any) -> Stream:
+        """Say something and return the answer as it comes; ``display`` shows it to its end."""
+        stream = self._say(text, params).open()
+        return stream.display() if display else stream
+
+    def _repr_markdown_(self) -> str:
+        from chatsdk.views import conversation_markdown
+
+        return conversation_markdown(self.messages)
 
     def _say(self, text: Any, params: dict[str, Any]) -> Stream:
         said = messages_from(text)

@@ -111,6 +111,11 @@ class FanOut:
         if work is not None:
             work.end()
 
+    def _ipython_display_(self) -> None:
+        from chatsdk.notebook import display_answers
+
+        display_answers(self, self._work, wait=not self._iterated)
+
     def _known(self) -> list[Answer]:
         """Return the answers in the order of the targets."""
         if not self._iterated:
@@ -152,6 +157,22 @@ class _Gathering:
         except (KeyboardInterrupt, SystemExit):
             self.end(hurry=True)
             raise
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for all answers, at most so long; return whether they are in."""
+        with self._arrived:
+            return self._arrived.wait_for(lambda: not self._missing, seconds)
+
+    def so_far(self) -> list[tuple[Any, Reply | None, Exception | None, bool]]:
+        """Return target, reply so far, error and whether it is over, as the targets were named."""
+        with self._arrived:
+            known = {answer.index: answer for answer in self.answers}
+        shown: list[tuple[Any, Reply | None, Exception | None, bool]] = []
+        for index, (label, _) in enumerate(self._starts):
+            answer = known.get(index, Answer(label, index, None))
+            begun = getattr(answer.error, "partial", None) or _begun(self._streams.get(index))
+            shown.append((label, answer.reply or begun, answer.error, index in known))
+        return shown
 
     def end(self, *, hurry: bool = False) -> None:
         """End what runs; what is not in becomes an error."""

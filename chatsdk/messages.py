@@ -287,7 +287,9 @@ class Reply:
         return self.text
 
     def _repr_markdown_(self) -> str:
-        return self.text
+        from chatsdk.views import reply_markdown
+
+        return reply_markdown(self)
 
 
 @frozen

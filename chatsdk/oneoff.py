@@ -30,7 +30,7 @@ def stream(messages: Any, *, target: Any = None, **params: Any) -> Stream:
 
 def _divided(target: Any, params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return which arguments make the client, and which are asked of it."""
-    asks = {*PARAMETERS, *BESIDE, "stream"}
+    asks = {*PARAMETERS, *BESIDE, "stream", "display"}
     chosen = default_target(target)
     for one in chosen if isinstance(chosen, (list, tuple)) else [chosen]:
         asks.update(_options(one, params.get("providers") or ()))

@@ -155,6 +155,23 @@ class Stream:
             response_format=self._response_format,
         )
 
+    def display(self) -> Stream:
+        """Read to the end and show the text meanwhile; return the stream, for its `reply`.
+
+        In a notebook it is one output that is changed at most 20 times a second, and Markdown at
+        the end; elsewhere the text is written to the standard output as it comes.  After the stop
+        button, or an error, what has come stays visible, marked, and the stream is in ``_``.
+        """
+        from chatsdk.notebook import display_stream
+
+        display_stream(self)
+        return self
+
+    def _ipython_display_(self) -> None:
+        from chatsdk.notebook import display_again
+
+        display_again(self)
+
     def close(self) -> None:
         """Close the connection; from any thread, also while another one reads."""
         if self._closer is None:

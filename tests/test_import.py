@@ -20,9 +20,9 @@ MODULES = {
 }
 BASE = {"attr", "attrs", "requests", "tenacity", "urllib3"}
 EXTRAS = {
-    "IPython", "PIL", "click", "genai_prices", "httpx", "ipywidgets", "keyring", "numpy",
-    "opentelemetry", "pandas", "prompt_toolkit", "pydantic", "pytest", "responses", "rich",
-    "selenium", "tqdm", "trustme", "yaml",
+    "IPython", "PIL", "click", "genai_prices", "httpx", "ipywidgets", "keyring", "matplotlib",
+    "numpy", "opentelemetry", "pandas", "prompt_toolkit", "pydantic", "pytest", "responses",
+    "rich", "selenium", "tqdm", "trustme", "yaml",
 }
 
 
@@ -143,12 +143,15 @@ KNOWS = {
     "chatsdk.settings": LOW,
     "chatsdk.schemas": set(),
     "chatsdk.costs": LOW,
-    "chatsdk.messages": LOW | {"chatsdk.costs", "chatsdk.schemas"},
+    "chatsdk.inert": set(),
+    "chatsdk.views": LOW | {"chatsdk.inert"},
+    "chatsdk.notebook": LOW | {"chatsdk.views"},
+    "chatsdk.messages": LOW | {"chatsdk.costs", "chatsdk.schemas", "chatsdk.views"},
     "chatsdk.deadlines": LOW,
     "chatsdk.retry": LOW,
     "chatsdk.wire": LOW,
     "chatsdk.advice": LOW,
-    "chatsdk.streams": LOW | {"chatsdk.advice", "chatsdk.messages"},
+    "chatsdk.streams": LOW | {"chatsdk.advice", "chatsdk.messages", "chatsdk.notebook"},
 }
 
 
@@ -175,7 +178,10 @@ def test_the_simulator_knows_nothing_of_the_client(name):
 
 
 # Those that not every system has, and those that a single call does without.
-LATE = {"fcntl", "msgspec", "msvcrt", "urllib3.contrib.socks", "chatsdk.mapping", "chatsdk.pace"}
+LATE = {
+    "fcntl", "msgspec", "msvcrt", "urllib3.contrib.socks", "chatsdk.mapping", "chatsdk.notebook",
+    "chatsdk.pace", "chatsdk.views",
+}
 
 
 def test_only_extras_are_imported_late():
