@@ -98,3 +98,8 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """Add ``%%chat`` to a notebook: ``%load_ext chatsdk`` calls this."""
+    import_module("chatsdk.magics").load(ipython)

@@ -67,3 +67,5 @@ from chatsdk.tools import Tool as Tool
 from chatsdk.tools import tool as tool
 from chatsdk.version import __version__ as __version__
 from chatsdk.wire import Limits as Limits
+
+def load_ipython_extension(ipython: object) -> None: ...
