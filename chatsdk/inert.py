@@ -1,7 +1,11 @@
 """Markdown of a stranger's, made inert: it looks as it was meant, and nothing in it is obeyed.
 
-No ``<`` of the text is left where it could begin a tag, whichever program turns the Markdown into
-HTML and wherever that program sees code begin and end.  So the only HTML is ours.
+Those who show Markdown do not see to that: JupyterLab leaves the output of a cell that was run in
+it as it is, tags and links to programs included (seen with version 4.6).
+
+No ``<`` of the text is left where it could begin a tag, no image, and no link but to the web or
+beside the page, whichever program turns the Markdown into HTML, and wherever that program sees
+code and formulas begin and end.
 """
 
 from __future__ import annotations
@@ -10,12 +14,17 @@ from bisect import bisect_right
 from collections.abc import Iterator
 import re
 
-# What HTML would take for a tag, a comment or an instruction, and what Markdown would fetch as an
-# image: that tells its server that the text was read, and with which address.  A backslash that
-# escapes it already goes, as the entity would not be one behind it.
-_RISK = re.compile(r"(?<!\\)((?:\\\\)*)\\?(<(?=[A-Za-z/!?])|!(?=\[))")
-_IN_CODE = re.compile(r"<[A-Za-z/!?]|(?<!\w)!\[")
-_ENTITIES = {"<": "&lt;", "!": "&#33;"}
+# An address with a scheme that is not the web's, as far as that can be seen before anything is
+# decoded: behind a link's text, or behind the name of one that is defined.
+_SCHEME = r"(?=[\s<>]*(?![\s<>]|(?i:https?://|mailto:))[^\n /?#():&]*[:&])"
+# A tag, a comment or an instruction of HTML; an image, for which Markdown would ask its server,
+# and tell it that the text was read; a link to a program.  A backslash that escapes it already
+# goes, as the entity would not be one behind it.
+_RISK = re.compile(
+    rf"(?<!\\)((?:\\\\)*)\\?(<(?=[A-Za-z/!?])|!(?=\[))|(\])([(:]){_SCHEME}"
+)
+_HREF = re.compile(r"\\(?=href(?![A-Za-z]))")  # TeX's link
+_IN_CODE = re.compile(rf"<[A-Za-z/!?]|(?<!\w)!\[|\][(:]{_SCHEME}|{_HREF.pattern}")
 _ADDRESS = re.compile(r"<(https?://[^\s<>]+)>")
 _MATH = re.compile(r"(\$\$.+?\$\$|\$(?![\s$])[^$\n]+(?<!\s)\$)", re.DOTALL)
 _FENCE = re.compile(r"([ \t>]*)(`{3,}(?=[^`]*$)|~{3,})")
@@ -34,7 +43,11 @@ def inert(text: str) -> str:
 
 
 def literal(text: str) -> str:
-    """Return a text of which neither Markdown nor HTML takes anything for its own."""
+    """Return a text of which neither Markdown nor HTML nor TeX takes anything for its own."""
+    return _encoded(_HREF.sub(r"\\ ", text))
+
+
+def _encoded(text: str) -> str:
     return _PUNCTUATION.sub(lambda found: f"&#{ord(found[0])};", text)
 
 
@@ -68,7 +81,7 @@ def _code_block(fence: re.Match[str], first: str, lines: Iterator[str]) -> str:
     whole = "\n".join([first, *inside, last])
     if not _IN_CODE.search(whole):
         return whole
-    encoded = [prefix + literal(line.removeprefix(prefix)) for line in inside]
+    encoded = [prefix + _encoded(line.removeprefix(prefix)) for line in inside]
     code = "\n".join(encoded).removeprefix(prefix)
     return f"{prefix}<pre><code>{code}</code></pre>"
 
@@ -85,7 +98,7 @@ def _paragraph(text: str) -> str:
         parts.append(_words(text[done:start]))
         span = text[start:end]
         risky = _IN_CODE.search(span)
-        parts.append(f"<code>{literal(span[width:-width])}</code>" if risky else span)
+        parts.append(f"<code>{_encoded(span[width:-width])}</code>" if risky else span)
         done = end
     parts.append(_words(text[done:]))
     return "".join(parts)
@@ -115,13 +128,12 @@ def _spans(text: str) -> Iterator[tuple[int, int, int]]:
 
 def _words(text: str) -> str:
     """Return what is no code; in a formula a space does what an entity cannot."""
-    parts = _MATH.split(text)
-    parts[::2] = [
-        _RISK.sub(_entity, _ADDRESS.sub(r"\1", part)) for part in parts[::2]
-    ]
-    parts[1::2] = [_RISK.sub(r"\1\2 ", part) for part in parts[1::2]]
+    parts = _MATH.split(_HREF.sub(r"\\ ", text))
+    parts[::2] = [_RISK.sub(_entity, _ADDRESS.sub(r"\1", part)) for part in parts[::2]]
+    parts[1::2] = [_RISK.sub(r"\g<0> ", part) for part in parts[1::2]]
     return "".join(parts)
 
 
 def _entity(found: re.Match[str]) -> str:
-    return found[1] + _ENTITIES[found[2]]
+    escapes, mark, bracket, sign = found.groups(default="")
+    return f"{escapes}{bracket}{_encoded(mark or sign)}"

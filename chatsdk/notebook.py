@@ -222,9 +222,8 @@ def _state(reply: Shown | None, error: Exception | None, over: bool) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt):
-        return "stopped; this is what had come"
-    return f"broken off ({type(error).__name__}); this is what had come"
+    stopped = isinstance(error, KeyboardInterrupt)
+    return f"incomplete: {'stopped' if stopped else type(error).__name__}"
 
 
 def _keep(shell: Any, value: Any, error: BaseException) -> None:

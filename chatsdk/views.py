@@ -5,14 +5,19 @@ What a model says is data: in HTML it is escaped, in Markdown it is `chatsdk.ine
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any, Protocol
 
 from chatsdk.errors import ConfigurationError
 from chatsdk.inert import inert, literal
 
-TEXT = "white-space: pre-wrap; overflow-wrap: anywhere; text-align: left; vertical-align: top"
+# In a <pre> no formula is looked for; all it looks like is taken back.
+PRE = (
+    "white-space: pre-wrap; overflow-wrap: anywhere; text-align: left; font: inherit;"
+    " background: none; border: 0; margin: 0; padding: 0"
+)
+CELL = "text-align: left; vertical-align: top"
 QUIET = "opacity: 0.6; font-size: 85%"
 
 
@@ -103,7 +108,7 @@ def reply_markdown(reply: Shown, note: str = "") -> str:
         note: What there is to say about it, before the facts.
     """
     line = " · ".join(part for part in (note, facts(reply)) if part)
-    below = [f"<small>{literal(line)}</small>"] if line else []
+    below = [f'<small style="opacity: 0.6">{literal(line)}</small>'] if line else []
     return "\n\n".join([*_said(reply.text, reply.tool_calls), *below])
 
 
@@ -118,15 +123,13 @@ def conversation_markdown(messages: Iterable[Said]) -> str:
 
 def text_html(text: str, note: str) -> str:
     """Return a text and a note below it as HTML."""
-    return (
-        f'<div style="{TEXT}">{escape(text)}</div><div style="{QUIET}">{escape(note)}</div>'
-    )
+    return _pre(text) + _quiet(note)
 
 
 def columns_html(columns: Sequence[tuple[str, str, str]]) -> str:
     """Return texts beside each other as HTML; each has a title above it and a note below."""
-    kinds = (("th", TEXT), ("td", TEXT), ("td", f"{TEXT}; {QUIET}"))
-    body = "".join(_row(*kind, cells) for kind, cells in zip(kinds, zip(*columns)))
+    rows = (("th", _pre), ("td", _pre), ("td", _quiet))
+    body = "".join(_row(*kind, cells) for kind, cells in zip(rows, zip(*columns)))
     return (
         '<div style="overflow-x: auto">'
         f'<table style="table-layout: fixed; width: 100%; min-width: {12 * len(columns)}em">'
@@ -134,9 +137,17 @@ def columns_html(columns: Sequence[tuple[str, str, str]]) -> str:
     )
 
 
-def _row(tag: str, style: str, cells: Iterable[str]) -> str:
-    inside = "".join(f'<{tag} style="{style}">{escape(cell)}</{tag}>' for cell in cells)
+def _row(tag: str, show: Callable[[str], str], cells: Iterable[str]) -> str:
+    inside = "".join(f'<{tag} style="{CELL}">{show(cell)}</{tag}>' for cell in cells)
     return f"<tr>{inside}</tr>"
+
+
+def _pre(text: str) -> str:
+    return f'<pre style="{PRE}">{escape(text)}</pre>'
+
+
+def _quiet(text: str) -> str:
+    return f'<div style="{QUIET}">{_pre(text)}</div>'
 
 
 def _said(text: str, calls: Sequence[Any]) -> list[str]:

@@ -19,6 +19,7 @@ import chatsdk.notebook
 from chatsdk.notebook import Output
 from chatsdk.simulator import Simulator
 
+SMALL = '<small style="opacity: 0.6">'
 HTML, MARKDOWN, PLAIN = "text/html", "text/markdown", "text/plain"
 
 
@@ -107,9 +108,9 @@ def test_a_stream_is_one_output_that_grows_and_ends_as_markdown(shell, serve):
     assert error is None
     [pictures] = outputs
     assert pictures[0][PLAIN] == ""
-    assert any("**One** &lt;b&gt;</div>" in picture.get(HTML, "") for picture in pictures)
+    assert any("**One** &lt;b&gt;</pre>" in picture.get(HTML, "") for picture in pictures)
     assert pictures[-1][PLAIN] == "**One** <b> two"
-    assert pictures[-1][MARKDOWN].startswith("**One** &lt;b> two\n\n<small>GigaChat")
+    assert pictures[-1][MARKDOWN].startswith(f"**One** &#60;b> two\n\n{SMALL}GigaChat")
     assert shell.user_ns["_"].reply.finish_reason == "stop"
 
 
@@ -121,8 +122,8 @@ def test_the_stop_button_keeps_what_had_come(shell, serve, capsys):
     assert isinstance(error, KeyboardInterrupt)
     assert capsys.readouterr().out.count("\n") == 1
     [pictures] = outputs
-    assert pictures[-1][MARKDOWN].startswith("**One** &lt;b>")
-    assert "<small>stopped" in pictures[-1][MARKDOWN]
+    assert pictures[-1][MARKDOWN].startswith("**One** &#60;b>")
+    assert ">incomplete&#58; stopped · " in pictures[-1][MARKDOWN]
     kept = shell.user_ns["_"]
     assert kept is shell.user_ns["_1"] is shell.user_ns["Out"][1]
     assert kept.reply.text.startswith("**One** <b>")
@@ -137,7 +138,7 @@ def test_a_stream_that_has_a_name_keeps_what_had_come_under_it(shell, serve):
     outputs, error = run(shell, "stream.display()")
 
     assert isinstance(error, KeyboardInterrupt)
-    assert "<small>stopped" in outputs[0][-1][MARKDOWN]
+    assert ">incomplete&#58; stopped · " in outputs[0][-1][MARKDOWN]
     assert shell.user_ns["stream"].reply.text.startswith("**One** <b>")
 
 
@@ -158,7 +159,7 @@ def test_a_stream_that_breaks_off_says_so_and_keeps_what_had_come(shell, serve):
 
     assert isinstance(error, StreamInterruptedError)
     assert outputs[0][-1][PLAIN] == error.partial.text == "One two "
-    assert "broken off &#40;StreamInterruptedError" in outputs[0][-1][MARKDOWN]
+    assert ">incomplete&#58; StreamInterruptedError · " in outputs[0][-1][MARKDOWN]
     assert shell.user_ns["_"].text == "One two "
 
 
@@ -169,7 +170,7 @@ def test_a_later_cell_shows_the_reply_again(shell, serve):
     [[again]], _ = run(shell, "stream")
 
     assert again[PLAIN] == "One two"
-    assert again[MARKDOWN].startswith("One two\n\n<small>GigaChat")
+    assert again[MARKDOWN].startswith(f"One two\n\n{SMALL}GigaChat")
 
 
 def test_a_later_cell_says_again_that_it_was_stopped(shell, serve):
@@ -178,7 +179,7 @@ def test_a_later_cell_says_again_that_it_was_stopped(shell, serve):
 
     [[again]], _ = run(shell, "_")
 
-    assert "<small>stopped" in again[MARKDOWN]
+    assert ">incomplete&#58; stopped · " in again[MARKDOWN]
 
 
 def test_to_look_at_a_stream_does_not_read_it(shell, serve):

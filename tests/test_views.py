@@ -17,10 +17,13 @@ REPLY = Reply(
 )
 
 
+SMALL = '<small style="opacity: 0.6">'
+
+
 def test_a_reply_is_shown_as_markdown_with_one_line_below():
     assert REPLY._repr_markdown_().split("\n\n") == [
         "Hi **you**",
-        "<small>m&#45;1 · 1&#46;23 s · 1&#44;200 &#43; 34 tokens · &#36;0&#46;0012</small>",
+        f"{SMALL}m&#45;1 · 1&#46;23 s · 1&#44;200 &#43; 34 tokens · &#36;0&#46;0012</small>",
     ]
 
 
@@ -62,7 +65,7 @@ def test_a_model_that_is_called_like_a_tag_is_shown_and_not_obeyed():
 def test_the_line_stands_below_code_that_has_no_end():
     reply = Reply("```python\n1 + 1", "m")
 
-    assert reply._repr_markdown_() == "```python\n1 + 1\n```\n\n<small>m</small>"
+    assert reply._repr_markdown_() == f"{reply.text}\n```\n\n{SMALL}m</small>"
 
 
 def test_calls_of_functions_are_shown():
