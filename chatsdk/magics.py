@@ -15,13 +15,26 @@ from chatsdk.client import Client
 from chatsdk.conversation import Conversation
 from chatsdk.errors import ConfigurationError
 
+NAME = "chatsdk"  # of the matcher, so that it is not there twice after %reload_ext
+
 
 def load(shell: Any) -> None:
     """Give IPython's shell ``%%chat`` and ``%chat``, and the completion of what follows them."""
+    completer = import_module("IPython.core.completer")
     magic = ChatMagic(shell)
     shell.register_magic_function(magic.run, magic_kind="line_cell", magic_name="chat")
-    for word in ("%chat", "%%chat"):
-        shell.set_hook("complete_command", magic.complete, str_key=word)
+
+    def match(context: Any) -> dict[str, Any]:
+        found = magic.complete(context.text_until_cursor)
+        if found is None:
+            return {"completions": []}
+        word, names = found
+        completions = [completer.SimpleCompletion(name, type="chat") for name in names]
+        return {"completions": completions, "matched_fragment": word, "suppress": True}
+
+    known = shell.Completer.custom_matchers
+    known[:] = [it for it in known if getattr(it, "matcher_identifier", None) != NAME]
+    known.append(completer.context_matcher(identifier=NAME)(match))
 
 
 class ChatMagic:
@@ -79,13 +92,14 @@ class ChatMagic:
             self._parser.error(f"{name} is no Client")
         return found
 
-    def complete(self, shell: Any, event: Any) -> list[str]:
-        """Return what can be the word before the cursor: targets, options, names of clients."""
-        *before, word = event.text_until_cursor.split(" ")
-        known = self._known(before[-1], word)
-        # IPython takes what follows a colon for a word, and wants the rest of that.
-        told = len(word) - len(event.symbol)
-        return [name[told:] for name in known if name.startswith(word)]
+    def complete(self, line: str) -> tuple[str, list[str]] | None:
+        """Return the word before the cursor, and what can be there; None for another magic."""
+        magic, *words = line.split(" ")
+        if magic not in ("%chat", "%%chat") or not words:
+            return None
+        word = words.pop()
+        known = self._known(words[-1] if words else "", word)
+        return word, [name for name in known if name.startswith(word)]
 
     def _known(self, before: str, word: str) -> list[str]:
         if before == "--client":

@@ -46,8 +46,10 @@ def ask(shell, line, question):
 
 
 def completions(shell, text):
+    """Return the lines that the completion of a line offers."""
     with provisionalcompleter():
-        return {found.text for found in shell.Completer.completions(text, len(text))}
+        found = shell.Completer.completions(text, len(text))
+        return [text[:it.start] + it.text for it in found]
 
 
 def test_a_cell_is_a_question_and_its_value_the_answer(shell, client):
@@ -135,15 +137,31 @@ def test_a_slip_of_the_pen_does_not_end_the_conversation(shell, client):
 
 
 def test_targets_are_completed(shell):
-    assert completions(shell, "%%chat gi") == {"gigachat"}
-    assert {"aura", "h2o"} <= completions(shell, "%chat ")
+    assert completions(shell, "%%chat giga") == ["%%chat gigachat"]
+    assert {"%chat aura", "%chat h2o"} <= {*completions(shell, "%chat ")}
 
 
 def test_models_are_completed(shell):
-    assert "GigaChat-2-Max" in completions(shell, "%%chat gigachat:GigaChat-2-M")
-    assert completions(shell, "%%chat nobody:zzz") == set()
+    line = "%%chat gigachat:GigaChat-2-M"
+
+    assert completions(shell, line) == [f"{line}ax"]
+    assert completions(shell, "%%chat nobody:zzz") == []
 
 
 def test_options_and_clients_are_completed(shell, client):
-    assert "--system" in completions(shell, "%%chat gigachat --s")
-    assert "client" in completions(shell, "%%chat --client cl")
+    assert completions(shell, "%%chat gigachat --s") == ["%%chat gigachat --system"]
+    assert completions(shell, "%%chat --client cl") == ["%%chat --client client"]
+    assert completions(shell, "%%chat --system gig") == []
+
+
+def test_an_extension_that_is_loaded_again_completes_once(shell):
+    shell.run_line_magic("reload_ext", "chatsdk")
+
+    assert completions(shell, "%%chat giga") == ["%%chat gigachat"]
+
+
+def test_other_lines_are_completed_as_before(shell):
+    shell.user_ns["gigantic"] = 1
+
+    assert completions(shell, "gigan") == ["gigantic"]
+    assert "%%chatter giga" not in completions(shell, "%%chatter giga")
