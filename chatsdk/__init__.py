@@ -69,6 +69,7 @@ _HOMES = {
     ),
     "chatsdk.pace": ("Rate",),
     "chatsdk.oneoff": ("chat", "stream"),
+    "chatsdk.plots": ("plot",),
     "chatsdk.providers.base": ("Provider",),
     "chatsdk.providers.presets": ("Preset",),
     "chatsdk.retry": ("RetryPolicy",),

@@ -52,6 +52,7 @@ from chatsdk.messages import Usage as Usage
 from chatsdk.oneoff import chat as chat
 from chatsdk.oneoff import stream as stream
 from chatsdk.pace import Rate as Rate
+from chatsdk.plots import plot as plot
 from chatsdk.providers.base import Provider as Provider
 from chatsdk.providers.presets import Preset as Preset
 from chatsdk.retry import RetryPolicy as RetryPolicy
