@@ -73,7 +73,7 @@ def say(reply: Reply, chat: Chat) -> Speech:
         if stop and stop in found:
             end = found.index(stop) + (len(stop) if chat.keeps_stop else 0)
             *first, last = words(found[:end]) or [""]
-            return Speech(iter(first), "stop_sequence", last)
+            return Speech(iter(first), "stop_sequence", last, stop)
     pieces = words(found)
     if chat.limit is not None and len(pieces) > chat.limit > 0:
         return Speech(iter(pieces[:chat.limit - 1]), "length", pieces[chat.limit - 1])
@@ -88,6 +88,7 @@ def tell(chat: Chat, scenario: Scenario, reply: Reply) -> Response:
     if called:
         chat.voice.tool = chat.tool
     speech = Speech(iter(())) if called else say(reply, chat)
+    chat.voice.stop = speech.stop
     response = _staged(scenario, 200, chat.type, chat.headers, chat.voice, speech)
     response.stopped, response.done, response.chat = chat.stopped, chat.done, True
     return response

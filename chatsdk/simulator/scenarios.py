@@ -144,6 +144,8 @@ _TABLE = (
     _special("content-filter", "half of the text, then the filter ends it",
              scripts.content_filter),
     _special("failed", "the end is a report that the answer failed"),
+    _special("redacted", "the thoughts are an opaque block without text"),
+    _special("blocked", "the prompt is refused inside a 200, without any answer"),
     _special("quota", "429: the account's quota is used up", status=429, body="quota"),
     _special("context", "400: the prompt is longer than the model's window", status=400,
              body="context"),

@@ -35,12 +35,14 @@ class Act(Enum):
 class Speech:
     """What is to be said: pieces, and how it ends.
 
-    `last` is text for the frame with the end mark, used when the end is no natural one.
+    `last` is text for the frame with the end mark, used when the end is no natural one; `stop` is
+    the stop sequence that came up.
     """
 
     pieces: Iterator[str]
     reason: str = "stop"
     last: str = ""
+    stop: str = ""
 
 
 Step = Union[bytes, float, Act]

@@ -15,9 +15,11 @@ from typing import Any, Union
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from .aichatonline import AiChatOnline
+from .anthropic import Anthropic
 from .aura import Aura
 from .connection import Desk, Received
 from .flowgpt import FlowGPT
+from .gemini import Gemini
 from .gigachat import GigaChat, Keys
 from .h2o import H2o
 from .listener import Listener
@@ -36,6 +38,7 @@ log = logging.getLogger(__name__)
 #: One line for each service; the name is the mount prefix.
 _CLASSES: tuple[type[Service], ...] = (
     AiChatOnline, Aura, FlowGPT, GigaChat, H2o,
+    Anthropic, Gemini,
     Ollama,
     OpenAI, OpenAIResponses,
     Tgi,

@@ -20,6 +20,7 @@ class Voice:
         malformed: A frame that can't be read.
         error: A frame that reports a failure; empty if the service can only hang up.
         tool: Name and arguments of a function to call instead of speaking.
+        stop: The stop sequence that ends the answer, if one does.
         scenario: Name of the scenario, for the few that change the frames themselves.
     """
 
@@ -30,6 +31,7 @@ class Voice:
     malformed = b'{"broken\n'
     error = b""
     tool: tuple[str, dict[str, Any]] | None = None
+    stop = ""
     scenario = "normal"
 
     def __init__(self) -> None:

@@ -19,10 +19,12 @@ from chatsdk.simulator import FAMILIES, KINDS, SCENARIOS, SERVICES, Simulator
 TEXT = 'Раз "два"\nтри \\ \U0001f600 пять. Six seven eight.'
 FALCON = "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-40b-v1"
 JSON = {"Content-Type": "application/json"}
+CLAUDE = {"x-api-key": "any", "anthropic-version": "2023-06-01"}
 FRAMED = [name for name in SERVICES if name != "aura"]
-MARKED = ["gigachat", "h2o", "ollama", "openai", "openai-responses", "tgi"]
+MARKED = ["anthropic", "gemini", "gigachat", "h2o", "ollama", "openai", "openai-responses", "tgi"]
 LINES = ["ollama"]
 KEY = {"Authorization": "Bearer any"}
+GOOGLE = {"x-goog-api-key": "any"}
 
 
 class Caller:
@@ -116,6 +118,16 @@ class Caller:
         body = {"inputs": "Hi", "parameters": {"details": True}}
         return "POST", "/generate_stream", body, JSON
 
+    def _anthropic(self):
+        body = {"model": "claude-opus-5-5", "max_tokens": 1024, "stream": True,
+                "messages": [{"role": "user", "content": "Hi"}]}
+        return "POST", "/v1/messages", body, CLAUDE
+
+    def _gemini(self):
+        body = {"contents": [{"parts": [{"text": "Hi"}]}]}
+        return ("POST", "/v1beta/models/gemini-3.8-flash:streamGenerateContent?alt=sse", body,
+                GOOGLE)
+
 
 def values(service, body):
     """Return the decoded frames of a body, `[DONE]` as a text."""
@@ -147,6 +159,11 @@ def _piece(service, value):
         return value["delta"] if value["type"] == "response.output_text.delta" else ""
     if service == "ollama":
         return value.get("message", {}).get("content", "")
+    if service == "anthropic":
+        return value.get("delta", {}).get("text", "")
+    if service == "gemini":
+        parts = value.get("candidates", [{}])[0].get("content", {}).get("parts", [])
+        return "".join(part.get("text", "") for part in parts)
     if service == "flowgpt":
         return value["data"] if value.get("event") == "text" else ""
     return value["data"].get("message") or ""
@@ -155,6 +172,10 @@ def _piece(service, value):
 def ended(service, body):
     """Tell whether a body has the end mark of its protocol."""
     last = values(service, body)[-1:]
+    if service == "anthropic":
+        return last == [{"type": "message_stop"}]
+    if service == "gemini":
+        return bool(last and last[0]["candidates"][0].get("finishReason"))
     if service == "openai-responses":
         return bool(last and last[0]["type"] in ("response.completed", "response.incomplete"))
     if service == "ollama":
@@ -360,7 +381,8 @@ def test_the_limit_of_tokens_ends_the_answer(service):
 
     assert text_of(service, body) == "ab"
     assert service not in MARKED or re.search(
-        b'"(finish|done)_reason":"length"|"reason":"max_output_tokens"', body)
+        b'"(finish|done|stop)(_r|R)eason":"(length|max_tokens|MAX_TOKENS)"|'
+        b'"reason":"max_output_tokens"', body)
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -419,8 +441,9 @@ def test_a_frame_may_be_unreadable(name, before, service):
     with sim, caller:
         body = caller.chat().read()
     lines = [line.removeprefix(b"data:") for line in body.split(b"\n")
-             if line and not line.startswith(b"event:")]
-    before += {"openai": 1, "openai-responses": 4}.get(service, 0) if before else 0  # no text
+             if line.strip() and not line.startswith(b"event:")]
+    quiet = {"openai": 1, "openai-responses": 4, "anthropic": 3}  # frames before the first text
+    before += quiet.get(service, 0) if before else 0
 
     with pytest.raises(ValueError):
         json.loads(lines[before])
@@ -638,13 +661,24 @@ AIMED = [("gigachat", "token"), ("aichatonline", "id"), ("h2o", "settings"), ("h
          ("gigachat", "embeddings"), ("gigachat", "count"),
          ("ollama", "models"), ("ollama", "embeddings"), ("ollama", "show"),
          ("ollama", "version"),
-         ("tgi", "models"), ("tgi", "health"), ("tgi", "tokenize"), ("tgi", "template")]
+         ("tgi", "models"), ("tgi", "health"), ("tgi", "tokenize"), ("tgi", "template"),
+         ("anthropic", "count"), ("anthropic", "models"), ("gemini", "count"),
+         ("gemini", "embeddings"), ("gemini", "models")]
 #: What asks for documents without any preparation, by kind, or by service and kind.
 ASKED = {"models": ("GET", "/models", b"", KEY),
          "embeddings": ("POST", "/embeddings",
                         b'{"model":"text-embedding-3-small","input":"Hi","dimensions":2}', KEY),
          "count": ("POST", "/responses/input_tokens", b'{"model":"gpt-5-mini","input":"Hi"}',
                    KEY),
+         ("anthropic", "count"): (
+             "POST", "/v1/messages/count_tokens",
+             '{"model":"claude-opus-5-5","messages":[{"role":"user","content":"Hi"}]}', CLAUDE),
+         ("anthropic", "models"): ("GET", "/v1/models", b"", CLAUDE),
+         ("gemini", "count"): ("POST", "/v1beta/models/gemini-3.8-flash:countTokens",
+                               '{"contents":[{"parts":[{"text":"Hi"}]}]}', GOOGLE),
+         ("gemini", "embeddings"): ("POST", "/v1beta/models/gemini-embedding-001:embedContent",
+                                    '{"content":{"parts":[{"text":"Hi"}]}}', GOOGLE),
+         ("gemini", "models"): ("GET", "/v1beta/models", b"", GOOGLE),
          ("ollama", "models"): ("GET", "/api/tags"),
          ("ollama", "embeddings"): ("POST", "/api/embed", '{"model":"llama3.2","input":"Hi"}'),
          ("ollama", "show"): ("POST", "/api/show", '{"model":"llama3.2"}'),
