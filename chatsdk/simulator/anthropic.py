@@ -363,7 +363,7 @@ def _page(entries: list[Block], query: Any) -> dict[str, Any]:
 def _tokens(body: dict[str, Any], messages: Messages) -> int:
     """Return how many tokens a prompt has: words, three a message, and what tools and media are."""
     said = sum(len(words(message["content"])) + 3 for message in messages)
-    tools = len(words(json.dumps(body.get("tools") or "")))
+    tools = len(words(json.dumps(body["tools"]))) if body.get("tools") else 0
     blocks = [block for message in body["messages"] if isinstance(message["content"], list)
               for block in message["content"]]
     media = sum(_MEDIA for block in blocks if block["type"] in ("image", "document"))

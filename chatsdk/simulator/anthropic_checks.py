@@ -62,9 +62,13 @@ class _Model:
         return {"type": "model", "id": self.id, "display_name": self.title,
                 "created_at": "2025-10-01T00:00:00Z", "lifecycle": "active",
                 "max_input_tokens": self.window, "max_tokens": self.longest,
-                "capabilities": {"effort": effort, "image_input": told(True),
-                                 "pdf_input": told(True), "structured_outputs": told(True),
-                                 "thinking": {"supported": True, "types": kinds}}}
+                "capabilities": {
+                    **{name: told(True) for name in ("batch", "citations", "image_input",
+                                                     "pdf_input", "structured_outputs")},
+                    **{name: told(False) for name in ("code_execution", "context_management")},
+                    "effort": effort, "thinking": {"supported": True, "types": kinds},
+                    "server_tools": {"supported": False, "code_execution": told(False),
+                                     "web_search": told(False)}}}
 
 
 MODELS = (

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import json
-import math
 import re
 import secrets
 from typing import Any
-from zlib import crc32
 
 from .brain import arguments
 from .gemini_checks import (
@@ -29,6 +27,7 @@ from .gemini_checks import (
 )
 from .scripts import words
 from .service import Chat, Document, Messages, phrase, Recorded, Refused, Service
+from .vectors import vector
 from .voice import compact, THOUGHTS, Voice, Whole
 
 _STATUSES = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED",
@@ -53,7 +52,6 @@ _QUOTA = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": 
 _JSON = "application/json; charset=UTF-8"
 _MEDIA = 258  # tokens of an image
 _PAGE = 50
-_DIMENSIONS = 3072
 
 Part = dict[str, Any]
 
@@ -293,7 +291,7 @@ class Gemini(Service):
     def _embedded(self, request: Recorded) -> Document:
         model, method = _method(request)
         texts = check_embedding(request.json, model, method)
-        vectors = [{"values": _vector(text, size)} for text, size in texts]
+        vectors = [{"values": vector(text, size)} for text, size in texts]
         usage = {"promptTokenCount": sum(len(words(text)) for text, _ in texts)}
         if method == "embedContent":
             return _told({"embedding": vectors[0], "usageMetadata": usage}, "embedding")
@@ -334,7 +332,7 @@ def _method(request: Recorded) -> tuple[str, str]:
 def _tokens(body: Mapping[str, Any], messages: Messages) -> int:
     """Return how many tokens a prompt has: words, tools and media."""
     said = sum(len(words(message["content"])) for message in messages)
-    tools = len(words(json.dumps(body.get("tools") or "")))
+    tools = len(words(json.dumps(body["tools"]))) if body.get("tools") else 0
     media = sum(_MEDIA for content in body["contents"] for part in content["parts"]
                 if "inlineData" in part or "fileData" in part)
     return said + tools + media
@@ -373,11 +371,3 @@ def _schema(config: Mapping[str, Any]) -> object:
     if "responseSchema" in config:
         return plain(config["responseSchema"])
     return {"type": "object"} if config.get("responseMimeType") == "application/json" else None
-
-
-def _vector(text: str, size: int) -> list[float]:
-    """Return a unit vector that stands for a text, the same each time."""
-    raw = [crc32(f"{place} {text}".encode("utf-8", "replace")) / 2 ** 31 - 1
-           for place in range(size)]
-    length = math.sqrt(sum(value * value for value in raw))
-    return [round(value / length, 8) for value in raw]
