@@ -33,7 +33,11 @@ from chatsdk.errors import (
 from chatsdk.wire import parse, Request, unix_time
 
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504, 529}
-QUOTA = ("insufficient_quota", "billing", "quota_exceeded", "credit", "usage limit")
+QUOTA = ("insufficient_quota", "billing", "quota_exceeded", "credit", "usage limit", "spend_limit")
+REFILLED = "PerMinute"  # Gemini says "billing" of every quota; one of this name is full soon
+NO_CREDIT = "credit balance is too low"  # which Anthropic says with 400
+# Google's form of Retry-After, in the body: https://cloud.google.com/apis/design/errors
+_RETRY_DELAY = re.compile(r'"retryDelay":\s*"(\d{1,9}(?:\.\d{1,9})?)s"')
 TOO_LONG = (  # what services say when messages are longer than the model's context
     "context_length_exceeded",
     "maximum context length",
@@ -181,6 +185,8 @@ def refusal(response: requests.Response, body: bytes, request: Request, name: st
     headers = response.headers
     text = body.decode(errors="replace")
     retry_after = seconds_to_wait(headers)
+    if retry_after is None and (told := _RETRY_DELAY.search(text)):
+        retry_after = float(told[1])
     kind = _kind(status, text)
     worth_it = kind is not QuotaExceededError and headers.get("X-Should-Retry") != "false"
     details: dict[str, Any] = {
@@ -254,7 +260,9 @@ def reason_in(text: str) -> str:
 
 def _kind(status: int, text: str) -> type[APIStatusError]:
     """Return the class for a status and what was said with it."""
-    if status == 429 and any(word in text for word in QUOTA):
+    if status == 429 and any(word in text for word in QUOTA) and REFILLED not in text:
+        return QuotaExceededError
+    if status == 400 and NO_CREDIT in text:
         return QuotaExceededError
     if status in (400, 413, 422) and any(word in text.lower() for word in TOO_LONG):
         return ContextLengthError

@@ -10,8 +10,10 @@ from chatsdk.providers.base import Provider
 
 TABLE = {
     "aichatonline": "chatsdk.providers.aichatonline:AiChatOnline",
+    "anthropic": "chatsdk.providers.anthropic:Anthropic",
     "aura": "chatsdk.providers.aura:Aura",
     "flowgpt": "chatsdk.providers.flowgpt:FlowGpt",
+    "gemini": "chatsdk.providers.gemini:Gemini",
     "gigachat": "chatsdk.providers.gigachat:GigaChat",
     "h2o": "chatsdk.providers.h2o:H2o",
     "ollama": "chatsdk.providers.ollama:Ollama",

@@ -46,9 +46,11 @@ _NO_KEY = "Method doesn't allow unregistered callers (callers without establishe
 _STOPS = {"stop": "STOP", "length": "MAX_TOKENS", "stop_sequence": "STOP",
           "content_filter": "SAFETY"}
 _RETRY = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1s"}
-_QUOTA = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{
-    "quotaMetric": "generativelanguage.googleapis.com/generate_content_free_tier_requests",
-    "quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier", "quotaValue": "20"}]}
+_MINUTE, _DAY = ({
+    "@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{
+        "quotaMetric": "generativelanguage.googleapis.com/generate_content_free_tier_requests",
+        "quotaId": f"GenerateRequests{span}PerProjectPerModel-FreeTier", "quotaValue": "20"}]}
+    for span in ("PerMinute", "PerDay"))
 _JSON = "application/json; charset=UTF-8"
 _MEDIA = 258  # tokens of an image
 _PAGE = 50
@@ -230,14 +232,14 @@ class Gemini(Service):
 
     def error(self, status: int, request: Recorded, message: str = "") -> Document:
         """Return ``{"error": {"code", "message", "status"}}``."""
-        return _failure(status, message, [_RETRY] if status == 429 else [])
+        return _failure(status, message, [_MINUTE, _RETRY] if status == 429 else [])
 
     def refusal(self, kind: str, status: int, request: Recorded) -> Document:
         """Return the error answer for a quota of the day or for a prompt that is too long."""
         if kind == "context":
             return _failure(status, "The input token count (1048593) exceeds the maximum number of "
                                     "tokens allowed (1048576).")
-        return _failure(status, "", [_QUOTA, {**_RETRY, "retryDelay": "40s"}])
+        return _failure(status, "", [_DAY, {**_RETRY, "retryDelay": "40s"}])
 
     def other(self, request: Recorded, stage: str, scenario: str) -> Document:
         """Count tokens, embed texts or tell of models."""
