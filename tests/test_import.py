@@ -76,7 +76,8 @@ def test_all_public_names_load_no_module_of_an_extra():
 
 @pytest.mark.parametrize("name", sorted({*TABLE} - {*PRESETS}) + ["groq", "azure-openai"])
 def test_a_provider_is_loaded_when_it_is_asked_for(name):
-    options = "access_token='a'" if name == "gigachat" else "base_url='http://localhost'"
+    keyed = {"gigachat": "access_token='a'", "anthropic": "api_key='a'", "gemini": "api_key='a'"}
+    options = keyed.get(name, "base_url='http://localhost'")
     found = loaded(f"import chatsdk\nchatsdk.Client({name!r}, {options})")
 
     others = {module.partition(":")[0] for module in TABLE.values()} & found

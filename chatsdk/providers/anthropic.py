@@ -504,18 +504,20 @@ def _restored(
 ) -> list[dict[str, Any]]:
     """Return the blocks of an answer in their order; [] if its text or calls were changed."""
     blocks: list[dict[str, Any]] = []
-    rest = list(uses)
+    rest, at = list(uses), 0
     for block in kept:
         if block.get("type") == "text" and type(block.get("length")) is int:
-            said, text = text[:block["length"]], text[block["length"]:]
-            blocks += [_part(said)] if said else []
+            said = text[at:at + block["length"]]
+            at += block["length"]
+            quoting = given(citations=block.get("citations"))
+            blocks += [{"type": "text", "text": said, **quoting}] if said else []
         elif block.get("type") == "tool_use":
             if not rest:
                 return []
             blocks.append(rest.pop(0))
         else:
             blocks.append(dict(block))
-    return [] if text or rest else blocks
+    return blocks if at == len(text) and not rest else []
 
 
 def _use(id: str, call: ToolCall) -> dict[str, Any]:
@@ -586,6 +588,7 @@ def _started(event: dict[str, Any]) -> Delta:
 
 def _opened(event: dict[str, Any]) -> Delta:
     block = member(event, "content_block", dict) or {}
+    member(block, "citations", list)
     calls = (_call(_index(event), block, ""),) if block.get("type") == "tool_use" else ()
     return Delta(_text(block), reasoning=_thought(block), tool_calls=calls, raw=event)
 
@@ -686,7 +689,8 @@ def _failure(event: Mapping[str, Any]) -> Exception:
 def _shortened(block: Mapping[str, Any]) -> dict[str, Any]:
     """Return a block as it is kept: text and calls are in the message already."""
     if block.get("type") == "text":
-        return {"type": "text", "length": len(_text(block))}
+        quoting = given(citations=block.get("citations") or None)
+        return {"type": "text", "length": len(_text(block)), **quoting}
     return {"type": "tool_use"} if block.get("type") == "tool_use" else dict(block)
 
 
@@ -750,7 +754,7 @@ class _Turn:
         block, told = self._open, "".join(self._json)
         self._open = {}
         if block.get("type") == "text":
-            self._blocks.append({"type": "text", "length": self.length})
+            self._blocks.append({**_shortened(block), "length": self.length})
         elif block.get("type") == "tool_use":
             self._blocks.append({"type": "tool_use"})
             if not told:

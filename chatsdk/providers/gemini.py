@@ -420,32 +420,43 @@ def _contents(messages: tuple[Message, ...], *, dummies: bool) -> list[dict[str,
 def _answered(message: Message, *, dummies: bool) -> list[dict[str, Any]]:
     """Return the parts of an answer: as they came, unless its text or calls were changed."""
     kept = (message.state or {}).get("gemini")
-    if isinstance(kept, (list, tuple)) and all(isinstance(part, Mapping) for part in kept):
-        if restored := _restored(kept, message.text, message.tool_calls):
-            return restored
+    if not isinstance(kept, (list, tuple)) or not all(isinstance(p, Mapping) for p in kept):
+        kept = ()
+    if restored := _restored(kept, message.text, message.tool_calls):
+        return restored
     parts = [{"text": message.text}] if message.text else []
-    calls = [_call(call) for call in message.tool_calls]
+    calls = [next((dict(part) for part in kept if _is(part, call)), None) or _call(call)
+             for call in message.tool_calls]
     if calls and dummies:
-        calls[0]["thoughtSignature"] = UNSIGNED
+        calls[0].setdefault("thoughtSignature", UNSIGNED)
     return [*parts, *calls]
 
 
 def _restored(
     kept: Sequence[Mapping[str, Any]], text: str, calls: tuple[ToolCall, ...]
 ) -> list[dict[str, Any]]:
+    """Return the parts of an answer in their order; [] if its text or calls were changed."""
     parts: list[dict[str, Any]] = []
-    rest = list(calls)
+    rest, at = list(calls), 0
     for part in kept:
         part = dict(part)
         length = part.pop("length", None)
         if type(length) is int:
-            said, text = text[:length], text[length:]
-            part = {"text": said, **part}
-        elif isinstance(call := part.get("functionCall"), Mapping):
-            if not rest or rest.pop(0).name != call.get("name"):
-                return []
+            part = {"text": text[at:at + length], **part}
+            at += length
+        elif "functionCall" in part and not (rest and _is(part, rest.pop(0))):
+            return []
         parts.append(part)
-    return [] if text or rest else parts
+    return parts if at == len(text) and not rest else []
+
+
+def _is(part: Mapping[str, Any], call: ToolCall) -> bool:
+    """Return whether a part that was kept is a call."""
+    kept = part.get("functionCall")
+    if not isinstance(kept, Mapping):
+        return False
+    told = (kept.get("id"), kept.get("name"), kept.get("args") or {})
+    return told == (call.id, call.name, call.arguments)
 
 
 def _call(call: ToolCall) -> dict[str, Any]:

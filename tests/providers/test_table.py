@@ -10,8 +10,10 @@ import responses
 
 from chatsdk import Client, ConfigurationError, Provider, providers
 from chatsdk.providers.aichatonline import AiChatOnline
+from chatsdk.providers.anthropic import Anthropic
 from chatsdk.providers.aura import Aura
 from chatsdk.providers.flowgpt import FlowGpt
+from chatsdk.providers.gemini import Gemini
 from chatsdk.providers.gigachat import GigaChat
 from chatsdk.providers.h2o import H2o
 from chatsdk.providers.ollama import Ollama
@@ -19,8 +21,10 @@ from chatsdk.providers.tgi import Tgi
 
 SERVICES = {
     "aichatonline": AiChatOnline,
+    "anthropic": Anthropic,
     "aura": Aura,
     "flowgpt": FlowGpt,
+    "gemini": Gemini,
     "gigachat": GigaChat,
     "h2o": H2o,
     "ollama": Ollama,
