@@ -40,6 +40,7 @@ from chatsdk.providers.base import (
     merged,
     Provider,
     system_text,
+    vector_in,
     vectors_in_order,
 )
 from chatsdk.settings import check_secret, setting, url
@@ -230,7 +231,10 @@ class Gemini(Provider):
         ]
         event = self._told(fetch, f"{model}:batchEmbedContents", query, {"requests": requests})
         entries = member(event, "embeddings", list) or []
-        vectors = {index: _vector(entry) for index, entry in enumerate(entries)}
+        vectors = {
+            index: vector_in(entry.get("values") if isinstance(entry, dict) else None, self.name)
+            for index, entry in enumerate(entries)
+        }
         usage = member(event, "usageMetadata", dict)
         return Embeddings(
             vectors_in_order(vectors, len(query.texts), self.name),
@@ -293,12 +297,17 @@ class Gemini(Provider):
 
     def decode(self, event: Any) -> Delta | None:
         """Return the step in an event of a stream or in a whole answer."""
+        text = _text_alone(event)
+        if text:
+            model, id = event["modelVersion"], event["responseId"]
+            told = _usage(event["usageMetadata"])
+            return step(text, None, told, "", (), False, model, id, None, event)
         if not isinstance(event, dict):
             raise malformed("an event is no JSON object", str(event))
         if "error" in event:
             raise _failure(event["error"])
-        told = member(event, "usageMetadata", dict)
-        usage = _usage(told) if told else None
+        counts = member(event, "usageMetadata", dict)
+        usage = _usage(counts) if counts else None
         model, id = member(event, "modelVersion", str), member(event, "responseId", str)
         candidates = member(event, "candidates", list)
         if not candidates:
@@ -311,8 +320,7 @@ class Gemini(Provider):
         finish = None if reason in (None, "", NO_REASON) else FINISH.get(str(reason), reason)
         if finish == "stop" and calls:
             finish = "tool_calls"
-        # By place, which takes half the time.
-        return step(
+        return Delta(
             text, finish, usage, thought, calls, finish is not None, model, id, None, event
         )
 
@@ -320,7 +328,10 @@ class Gemini(Provider):
         """Yield the steps of an answer until its end; one without any text is held until then."""
         turn = _Turn()
         for delta in super().deltas(query, body):
-            if told := turn.add(delta):
+            if delta.text and turn.begun and _text_alone(delta.raw):
+                turn.length += len(delta.text)
+                yield delta
+            elif told := turn.add(delta):
                 yield told
 
 
@@ -503,15 +514,25 @@ def _model(entry: Any) -> Model:
     return Model(name.removeprefix("models/"), Gemini.name, None, entry)
 
 
-def _vector(entry: Any) -> list[float]:
-    values = member(entry, "values", list) if isinstance(entry, dict) else None
-    numbers = (int, float)
-    if not values or not all(type(value) in numbers for value in values):
-        raise malformed("an embedding is no list of numbers", "")
-    return [float(value) for value in values]
-
-
 # What is read
+
+
+def _text_alone(event: Any) -> str | None:
+    """Return the text of an event that tells nothing else but what every event does.
+
+    Most events of an answer are like that, and reading them with care takes three times as long.
+    None means that it takes that care.
+    """
+    try:
+        (candidate,) = event["candidates"]
+        (part,) = candidate["content"]["parts"]
+        text = part["text"]
+        texts = type(text) is type(event["modelVersion"]) is type(event["responseId"]) is str
+        alone = len(part) == 1 and len(event) == 4 and "finishReason" not in candidate
+        told = type(event["usageMetadata"]) is dict
+    except (TypeError, LookupError, ValueError):
+        return None
+    return text if texts and alone and told else None
 
 
 def _parts(candidate: Mapping[str, Any]) -> list[Any]:
@@ -554,23 +575,15 @@ def _without_candidate(
 
 
 def _usage(told: Mapping[str, Any]) -> Usage:
-    """Return the counts; thoughts are a part of the answer."""
-    prompt, tools, spoken, thoughts = (
-        count(told, name)
-        for name in (
-            "promptTokenCount",
-            "toolUsePromptTokenCount",
-            "candidatesTokenCount",
-            "thoughtsTokenCount",
-        )
-    )
-    return Usage(
-        prompt_tokens=None if prompt is None else prompt + (tools or 0),
-        completion_tokens=None if spoken is thoughts is None else (spoken or 0) + (thoughts or 0),
-        total_tokens=count(told, "totalTokenCount"),
-        cached_tokens=count(told, "cachedContentTokenCount"),
-        reasoning_tokens=thoughts,
-    )
+    """Return the counts; thoughts are a part of the answer, results of tools of the prompt."""
+    prompt, spoken = count(told, "promptTokenCount"), count(told, "candidatesTokenCount")
+    thoughts, tools = count(told, "thoughtsTokenCount"), count(told, "toolUsePromptTokenCount")
+    if prompt is not None and tools is not None:
+        prompt += tools
+    if thoughts is not None:
+        spoken = (spoken or 0) + thoughts
+    total, cached = count(told, "totalTokenCount"), count(told, "cachedContentTokenCount")
+    return Usage(prompt, spoken, total, cached, thoughts)
 
 
 def _failure(error: Any) -> Exception:
@@ -588,7 +601,8 @@ class _Turn:
     """What the events of one answer say only together: numbers of calls, and signed parts."""
 
     def __init__(self) -> None:
-        self._begun = False  # some of the answer was told
+        self.begun = False  # some of the answer was told
+        self.length = 0  # characters of unsigned text since the last part that was kept
         self._ended = False
         self._calls = 0
         self._parts: list[dict[str, Any]] = []  # as they go back; of texts the lengths
@@ -609,10 +623,11 @@ class _Turn:
             delta = attrs.evolve(delta, finish_reason="tool_calls")
         self._ended = self._ended or delta.final
         if self._ended and self._needed:
+            self._close_text()
             delta = attrs.evolve(delta, state={"gemini": [dict(part) for part in self._parts]})
         if delta.text or delta.reasoning or delta.tool_calls or delta.final:
-            self._begun = True
-        return delta if self._begun else None
+            self.begun = True
+        return delta if self.begun else None
 
     def _keep(self, part: Mapping[str, Any]) -> None:
         """Keep a part; a thought that is not signed need not go back."""
@@ -620,14 +635,19 @@ class _Turn:
         thought = part.get("thought") is True
         if thought and "thoughtSignature" not in part:
             return
+        if len(part) == 1 and text is not None:
+            self.length += len(text)
+            return
+        self._close_text()
         if text is None or thought:
             self._parts.append(dict(part))
             self._needed = self._needed or part.keys() != {"functionCall"}
             return
-        last = self._parts[-1] if self._parts else {}
-        if len(part) == 1 and last.keys() == {"length"}:
-            last["length"] += len(text)
-            return
         rest = {name: value for name, value in part.items() if name != "text"}
         self._parts.append({"length": len(text), **rest})
-        self._needed = self._needed or bool(rest)
+        self._needed = True
+
+    def _close_text(self) -> None:
+        if self.length:
+            self._parts.append({"length": self.length})
+            self.length = 0
