@@ -17,6 +17,7 @@ from chatsdk.version import __version__
 # Where each public name lives.  Its module is loaded when the name is first used: `import chatsdk`
 # alone loads neither requests nor attrs.  Type checkers read __init__.pyi instead.
 _HOMES = {
+    "chatsdk.cassettes": ("Cassette",),
     "chatsdk.client": ("Client",),
     "chatsdk.conversation": ("Conversation",),
     "chatsdk.deadlines": ("Timeout",),
@@ -28,6 +29,7 @@ _HOMES = {
         "AuthenticationError",
         "BadRequestError",
         "CancelledError",
+        "CassetteError",
         "ChatError",
         "ConfigurationError",
         "ConflictError",

@@ -1,5 +1,6 @@
 """The public names, as type checkers see them; at run time they are loaded when first used."""
 
+from chatsdk.cassettes import Cassette as Cassette
 from chatsdk.client import Client as Client
 from chatsdk.conversation import Conversation as Conversation
 from chatsdk.deadlines import Timeout as Timeout
@@ -10,6 +11,7 @@ from chatsdk.errors import APITimeoutError as APITimeoutError
 from chatsdk.errors import AuthenticationError as AuthenticationError
 from chatsdk.errors import BadRequestError as BadRequestError
 from chatsdk.errors import CancelledError as CancelledError
+from chatsdk.errors import CassetteError as CassetteError
 from chatsdk.errors import ChatError as ChatError
 from chatsdk.errors import ConfigurationError as ConfigurationError
 from chatsdk.errors import ConflictError as ConflictError

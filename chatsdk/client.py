@@ -69,10 +69,16 @@ class Client:
         on_retry: Is told before the wait for one more attempt.
         on_reply: Is told when an answer is whole, or was left early.
         on_error: Is told when a call has failed.
+        record: A path or a `Cassette`: what is asked and answered is added to that file, without
+            credentials.
+        replay: A path or a `Cassette`: what is asked is answered from that file, without a key or
+            the network.  With ``record`` what the file lacks is asked for, and recorded.  Tokens
+            are kept apart from ``token_store`` with either.
         **fields: Fields of the target's provider: ``api_key``, ``base_url``, ``headers``, ...
 
     Raises:
         ConfigurationError: The target is unknown, a key is missing, an address is none.
+        CassetteError: The file of ``record`` or ``replay`` cannot be used.
         TypeError: A field is unknown or of the wrong type.
     """
 
@@ -92,6 +98,8 @@ class Client:
         on_retry: Hook | None = None,
         on_reply: Hook | None = None,
         on_error: Hook | None = None,
+        record: Any = None,
+        replay: Any = None,
         _transport: Transport | None = None,
         _attached: dict[str, Hooks] | None = None,
         **fields: Any,
@@ -110,6 +118,8 @@ class Client:
             "on_retry": on_retry,
             "on_reply": on_reply,
             "on_error": on_error,
+            "record": record,
+            "replay": replay,
             **{name: value for name, value in fields.items() if value is not None},
         }
         self._timeout = Timeout().changed(timeout)
@@ -119,10 +129,11 @@ class Client:
         hooks = Hooks(on_request, on_retry, on_reply, on_error)
         self._hooks = None if hooks == Hooks() else hooks
         self._attached = {} if _attached is None else _attached  # hooks of others, by their name
-        self._targets = Targets(target, self._options["providers"], fields, OPTIONS[1:])
-        self._transport = _transport or Transport(
-            proxy=proxy, verify=verify, token_store=token_store or _process_store
+        stand_in = None if replay is None else "<removed>"
+        self._targets = Targets(
+            target, self._options["providers"], fields, OPTIONS[1:], stand_in=stand_in
         )
+        self._transport = _transport or self._made_transport()
         self._open: dict[int, weakref.ref[Closable]] = {}  # those not ended
 
     # What is asked
@@ -473,7 +484,7 @@ class Client:
         if provider_name(changes.get("target", kept["target"])) != provider_name(kept["target"]):
             # The fields were for another provider: its key is nobody else's business.
             kept = {name: kept[name] for name in OPTIONS}
-        shared = None if {"proxy", "verify", "token_store"} & changes.keys() else self._transport
+        shared = None if OF_TRANSPORT & changes.keys() else self._transport
         return Client(**{**kept, **changes}, _transport=shared, _attached=self._attached)
 
     def attach(self, name: str, hooks: Hooks | None) -> None:
@@ -489,6 +500,18 @@ class Client:
             self._attached.pop(name, None)
         else:
             self._attached[name] = hooks
+
+    def _made_transport(self) -> Transport:
+        options = self._options
+        ways = {name: options[name] for name in ("proxy", "verify")}
+        if options["record"] is None and options["replay"] is None:
+            return Transport(**ways, token_store=options["token_store"] or _process_store)
+        from chatsdk.cassettes import cassette_of
+        from chatsdk.tape import TapeTransport
+
+        for name in ("record", "replay"):
+            options[name] = cassette_of(options[name], name)  # a path is absolute from here on
+        return TapeTransport(options["record"], options["replay"], **ways)
 
     def close(self) -> None:
         """End all streams of this client and release every connection; it can be used again."""
@@ -612,4 +635,7 @@ OPTIONS = (
     "on_retry",
     "on_reply",
     "on_error",
+    "record",
+    "replay",
 )
+OF_TRANSPORT = {"proxy", "verify", "token_store", "record", "replay"}

@@ -23,6 +23,7 @@
     ├── CancelledError
     ├── AllFailedError
     ├── ExtractionError
+    ├── CassetteError
     ├── TurnsExceededError
     └── JournalError
 
@@ -270,6 +271,18 @@ class ExtractionError(ChatError):
 
 class TurnsExceededError(ChatError):
     """The model went on calling tools in the last turn that was allowed; see ``run``."""
+
+
+class CassetteError(ChatError):
+    """A cassette cannot be read or written, or has no answer to what is asked.
+
+    Attributes:
+        nearest: The recorded exchange that is most like what was asked, or None.
+    """
+
+    def __init__(self, message: str = "", *, nearest: Any = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.nearest = nearest
 
 
 class JournalError(ChatError):

@@ -326,6 +326,8 @@ class Exchange:
         except Exception as error:
             failure = self.failure(error)
             self._log(request, type(failure).__name__, began)
+            if failure is error:
+                raise
             raise failure from error
         self.status, self.headers = response.status_code, response.headers
         response.attend(watch, self._limits, self.failure)

@@ -104,6 +104,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         below = next((item for item in inner if isinstance(item, BaseException)), None)
 
 
+def innermost(error: BaseException) -> BaseException:
+    """Return the error that lies below all others."""
+    return list(_causes(error))[-1]
+
+
 def _is_misconfigured(causes: list[BaseException]) -> bool:
     kinds = (
         requests.exceptions.InvalidURL,

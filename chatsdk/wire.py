@@ -70,6 +70,9 @@ class Request:
         grant: Traded for a token, which is sent as a bearer.
         accepts: Statuses that are a success.
         repeatable: Whether sending it twice does no harm.
+        varies: What is new each time, so that a recording does not compare it: members of the JSON
+            body (``"options.id"`` lies in another one) and fields of the query.
+        confidential: Whether its answer is a credential, which no recording may hold.
         undo: Makes, of the body of the answer, the request that undoes this one when the call
             ends, however it ends; a call that is cancelled or interrupted meanwhile still waits a
             moment for the answer.
@@ -89,6 +92,8 @@ class Request:
     grant: Grant | None = None
     accepts: Container[int] = (200, 201)
     repeatable: bool = False
+    varies: tuple[str, ...] = ()
+    confidential: bool = False
     undo: Callable[[bytes], Request] | None = field(default=None, repr=False)
     trust: str | None = field(default=None, repr=False)
     verify: str | None = None

@@ -52,6 +52,7 @@ class AiChatOnline(Provider):
             headers=self._headers(query, UniqueId=visitor),
             cookies=self.cookies,
             json=merged(self.payload(query), query.extra_body),
+            varies=("conversationId",),
         )
 
     def payload(self, query: Query) -> dict[str, Any]:
@@ -75,6 +76,8 @@ class AiChatOnline(Provider):
             headers=self._headers(query),
             cookies=self.cookies,
             repeatable=True,
+            varies=("canvas",),
+            confidential=True,
         )
 
     def _headers(self, query: Query, **more: str) -> dict[str, str]:

@@ -91,6 +91,7 @@ class H2o(Provider):
             path,
             query,
             json=merged(self.payload(query), query.extra_body),
+            varies=("options.id", "options.response_id"),
             left_early=(self._request("POST", path + "/stop-generating", query, repeatable=True),),
         )
 
