@@ -7,7 +7,7 @@ never too late.  Here each wait asks the call's own `Watch` how long it may take
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 import http.client
 import os
@@ -20,12 +20,13 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_encoding_from_headers
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_encoding_from_headers, select_proxy
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
 
+from chatsdk import outbound
 from chatsdk.deadlines import Timeout, Watch
 from chatsdk.errors import ConfigurationError
 from chatsdk.wire import Chunks
@@ -339,6 +340,10 @@ class Adapter(HTTPAdapter):
     ) -> Any:
         """Return the pool for a request; one found before is not searched for: 10 us less."""
         parts = urlsplit(str(request.url))
+        if outbound.guard is not None:
+            for url in filter(None, (request.url, select_proxy(str(request.url), proxies))):
+                with suppress(ValueError):  # no URL, as is told below
+                    outbound.guard(urlsplit(str(url)).hostname or "")
         key = (parts.scheme, parts.netloc, verify, *(proxies or {}).items())
         pool = self._found.get(key)
         if pool is None or pool.pool is None:  # urllib3 closes a pool when there are too many

@@ -37,6 +37,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_configure(config):
+    # The plugin's own marker, also where the package was installed before it had the plugin.
+    config.addinivalue_line("markers", "chat_network: see chatsdk.pytest_plugin")
+
+
 @pytest.fixture(scope="session")
 def empty_home(tmp_path_factory):
     return tmp_path_factory.mktemp("home")

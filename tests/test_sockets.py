@@ -16,6 +16,8 @@ from chatsdk.errors import ConfigurationError
 from chatsdk.responses import Response
 from chatsdk.sockets import Adapter, tls_context, watched
 
+pytestmark = pytest.mark.chat_network  # names under .example that nothing is asked for
+
 
 @pytest.fixture
 def adapter():

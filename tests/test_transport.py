@@ -32,6 +32,8 @@ from chatsdk.providers.flowgpt import FlowGpt
 from chatsdk.providers.gigachat import GigaChat
 from chatsdk.providers.h2o import H2o
 
+pytestmark = pytest.mark.chat_network  # names under .example that nothing is asked for
+
 LINE = '{"event": "text", "data": "Hi"}\n'
 
 

@@ -35,6 +35,7 @@ class AiChatOnline(Provider):
     system_messages: ClassVar[bool] = False
     history: ClassVar[bool] = False
     models: ClassVar[tuple[str, ...]] = ("gpt-4o-mini",)
+    varies: ClassVar[tuple[str, ...]] = ("conversationId", "canvas")
     end_mark: ClassVar[bool] = False
     may_be_empty: ClassVar[bool] = False
 
@@ -52,7 +53,7 @@ class AiChatOnline(Provider):
             headers=self._headers(query, UniqueId=visitor),
             cookies=self.cookies,
             json=merged(self.payload(query), query.extra_body),
-            varies=("conversationId",),
+            varies=self.varies,
         )
 
     def payload(self, query: Query) -> dict[str, Any]:
@@ -76,7 +77,7 @@ class AiChatOnline(Provider):
             headers=self._headers(query),
             cookies=self.cookies,
             repeatable=True,
-            varies=("canvas",),
+            varies=self.varies,
             confidential=True,
         )
 

@@ -56,6 +56,7 @@ class Provider:
         aliases: Other names for them.
         parameters: The parameters that the service honours, and what each becomes.
         options: Those of them that no other service need know, and their types.
+        varies: What is new in each request, see `chatsdk.wire.Request`.
         end_mark: Whether the protocol marks the end of an answer.
         may_be_empty: Whether a whole answer may have no text.
     """
@@ -79,6 +80,7 @@ class Provider:
     aliases: ClassVar[Mapping[str, str]] = {}
     parameters: ClassVar[Mapping[str, str]] = {}
     options: ClassVar[Mapping[str, type]] = {}
+    varies: ClassVar[tuple[str, ...]] = ()
     end_mark: ClassVar[bool] = True
     may_be_empty: ClassVar[bool] = True
 

@@ -70,6 +70,8 @@ class H2o(Provider):
         "typical_p": float,
     }
 
+    varies: ClassVar[tuple[str, ...]] = ("options.id", "options.response_id")
+
     base_url: str = url(None, "https://gpt-gm.h2o.ai")
     model: str = setting(None, models[0])
     share_conversations: bool = field(default=False, validator=instance_of(bool))
@@ -91,7 +93,7 @@ class H2o(Provider):
             path,
             query,
             json=merged(self.payload(query), query.extra_body),
-            varies=("options.id", "options.response_id"),
+            varies=self.varies,
             left_early=(self._request("POST", path + "/stop-generating", query, repeatable=True),),
         )
 
