@@ -174,7 +174,7 @@ class RecordedExchange:
 
     @property
     def question(self) -> str:
-        """What is compared: service, method, path, query and body, as one text."""
+        """Service, method, path, query and body as one text, which is compared."""
         body = shown(self.body)
         compared = [self.provider, self.method, path_of(self.url), self._query, self.kind, body]
         return json.dumps(compared, sort_keys=True)

@@ -139,26 +139,31 @@ def test_a_scenario_can_be_for_one_service_and_for_always(suite):
     result.assert_outcomes(passed=3)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ("'cutt'", "unknown scenario 'cutt'; did you mean 'cut'? There are: *"),
-    ("'cut', service='gigachatt'", "unknown service 'gigachatt'; did you mean 'gigachat'? *"),
-    ("'no-finish', service='h2o'", "h2o can't play 'no-finish', only: *"),
-    ("", "chat_scenario names no scenario; *"),
-    ("'cut', tmes=2", "unknown argument of chat_scenario 'tmes'; *; did you mean 'times'?"),
-    ("'cut', times=0", "chat_scenario: times must be at least 1, not 0"),
-    ("'cut', 'drip', always=True", "*none is played always"),
-    ("None", "chat_scenario: a scenario is a name or a status, not NoneType"),
-    ("999", "*unknown scenario 'status-999'*"),
-])
-def test_a_marker_that_makes_no_sense_is_a_clear_error(suite, arguments, message):
-    result = suite(f"""
-        @pytest.mark.chat_scenario({arguments})
-        def test_it(chat_simulator):
-            raise AssertionError("it ran")
-    """)
+NONSENSE = {
+    "'cutt'": "unknown scenario 'cutt'; did you mean 'cut'? There are: *",
+    "'cut', service='gigachatt'": "unknown service 'gigachatt'; did you mean 'gigachat'? *",
+    "'no-finish', service='h2o'": "h2o can't play 'no-finish', only: *",
+    "": "chat_scenario names no scenario; *",
+    "'cut', tmes=2": "unknown argument of chat_scenario 'tmes'; *; did you mean 'times'?",
+    "'cut', times=0": "chat_scenario: times must be at least 1, not 0",
+    "'cut', 'drip', always=True": "*none is played always",
+    "None": "chat_scenario: a scenario is a name or a status, not NoneType",
+    "999": "*unknown scenario 'status-999'*",
+}
 
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines([f"*{message}"])
+
+def test_a_marker_that_makes_no_sense_is_a_clear_error(suite):
+    result = suite("\n".join(
+        f"""
+        @pytest.mark.chat_scenario({arguments})
+        def test_{number}(chat_simulator):
+            raise AssertionError("it ran")
+        """
+        for number, arguments in enumerate(NONSENSE)
+    ))
+
+    result.assert_outcomes(errors=len(NONSENSE))
+    result.stdout.fnmatch_lines([f"*{message}" for message in NONSENSE.values()])
     result.stdout.no_fnmatch_line("*it ran*")
     result.stdout.no_fnmatch_line("*Traceback*")
 
@@ -448,19 +453,21 @@ Cookie: <removed>
 """.replace("Cookie: <removed>\n", "", 1)
 
 
-@pytest.mark.parametrize("name", SERVICES)
-def test_a_snapshot_is_the_same_each_time_and_has_no_credential(name, suite, pytester):
+def test_a_snapshot_is_the_same_each_time_and_has_no_credential(suite, pytester):
     text = f"""
-        def test_sends(chat_simulator, chat_snapshot):
-            ask(chat_simulator, "Hi", name="{name}")
-            ask(chat_simulator, "Hi", name="{name}")
+        @pytest.mark.parametrize("name", {SERVICES!r})
+        def test_sends(name, chat_simulator, chat_snapshot):
+            ask(chat_simulator, "Hi", name=name, headers={{"X-Secret": "{KEY}"}})
+            ask(chat_simulator, "Hi", name=name)
             assert chat_simulator.wait_idle()
     """
-    suite(text, "--chat-snapshot-update").assert_outcomes(passed=1)
+    suite(text, "--chat-snapshot-update").assert_outcomes(passed=len(SERVICES))
 
-    suite(text).assert_outcomes(passed=1)
+    suite(text).assert_outcomes(passed=len(SERVICES))
 
-    assert KEY not in (pytester.path / PLACE).read_text("utf-8")
+    for name in SERVICES:
+        kept = pytester.path / PLACE.with_name(f"test_sends-{name}.txt")
+        assert KEY not in kept.read_text("utf-8")
 
 
 def test_what_is_new_each_time_can_be_replaced(suite):
@@ -573,3 +580,21 @@ def test_markers_and_options_are_explained(suite):
         "@pytest.mark.chat_network(*",
     ])
     suite("", "--help").stdout.fnmatch_lines(["*--chat-snapshot-update*", "*chat_network (bool)*"])
+
+
+# The example of the docs
+
+POSTCARDS = ROOT / "docs" / "examples" / "postcards"
+
+
+def test_the_tests_of_the_example_program_pass(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(POSTCARDS)]))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "chatsdk.pytest_plugin", "-p", "no:cacheprovider"],
+        cwd=POSTCARDS, capture_output=True, text=True, timeout=120,
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "7 passed" in run.stdout
