@@ -41,7 +41,7 @@ def difference(kept: str, sent: str, name: str) -> str:
 
 
 def _written(request: Recorded, number: int, known: Credentials) -> str:
-    varies = providers.get(request.service).varies if request.service else ()
+    varies = providers.get(request.service).varies if request.service in providers.TABLE else ()
     target = request.path
     query = known.stripped(blurred(dict(request.query), varies))
     if query:

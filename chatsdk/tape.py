@@ -13,7 +13,7 @@ import logging
 import secrets
 import threading
 from typing import Any
-from weakref import WeakKeyDictionary
+import weakref
 
 from attrs import evolve
 import requests
@@ -98,13 +98,13 @@ class TapeTransport(Transport):
         super()._begin()
         self._here = threading.local()
         # By call: whether steps of it were replayed (False), or all of them are asked for (True).
-        self._asking: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+        self._asking: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
         self._states = threading.RLock()  # a finalizer may send its clean-up inside of it
 
     def began(self, call: Ends) -> None:
         """Keep count of the calls, and of the one that this thread sends for."""
         super().began(call)
-        self._here.call = call
+        self._here.call = weakref.ref(call)
 
     def send(
         self, prepared: requests.PreparedRequest, request: Request, watch: Watch
@@ -134,7 +134,7 @@ class TapeTransport(Transport):
             kind, body = "form", dict(request.form)
         body = known.stripped(blurred(body, request.varies))
         return RecordedExchange(
-            provider=getattr(getattr(self._here, "call", None), "provider", None),
+            provider=getattr(self._call(), "provider", None),
             method=request.method,
             url=known.stripped_url(str(prepared.url), request.varies),
             headers=sent_headers(prepared.headers),
@@ -154,12 +154,18 @@ class TapeTransport(Transport):
             self._note(False)
         return found
 
+    def _call(self) -> Ends | None:
+        """Return the call that this thread sends for."""
+        known: weakref.ref[Ends] | None = getattr(self._here, "call", None)
+        return None if known is None else known()
+
     def _state(self) -> bool | None:
+        call = self._call()
         with self._states:
-            return self._asking.get(getattr(self._here, "call", None))
+            return None if call is None else self._asking.get(call)
 
     def _note(self, state: bool) -> None:
-        call = getattr(self._here, "call", None)
+        call = self._call()
         if call is not None:
             with self._states:
                 self._asking[call] = state
