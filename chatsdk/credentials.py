@@ -6,7 +6,7 @@ by its name; one that was met anywhere is looked for everywhere from then on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import json
 import re
 import secrets
@@ -33,6 +33,7 @@ ANSWERED = frozenset(
     }
 )
 ANSWERED_PREFIXES = ("anthropic-ratelimit-", "ratelimit-", "x-ratelimit-")
+COOKIE_ATTRIBUTES = frozenset({"comment", "domain", "expires", "max-age", "path", "samesite"})
 
 _SECRET_HEADER = re.compile(
     r"auth|key|token|secret|cookie|session|signature|credential|password|uniqueid", re.IGNORECASE
@@ -62,12 +63,28 @@ def answered_headers(headers: Mapping[str, str]) -> dict[str, str]:
     kept = {
         name: _text(value)
         for name, value in sorted(headers.items(), key=_lower)
-        if name.lower() in ANSWERED or name.lower().startswith(ANSWERED_PREFIXES)
+        if _is_answered(name.lower())
     }
     return {
         name: value.partition("?")[0] if name.lower() == "location" else value
         for name, value in kept.items()
     }
+
+
+def _is_answered(name: str) -> bool:
+    return name in ANSWERED or name.startswith(ANSWERED_PREFIXES)
+
+
+def _is_kept(name: str) -> bool:
+    return name in SENT or name == "www-authenticate" or _is_answered(name)
+
+
+def _crumbs(cookies: str) -> Iterator[str]:
+    """Yield the values of cookies; of several ``Set-Cookie``, joined by commas, those as well."""
+    for pair in re.split("[;,]", cookies):
+        name, _, value = pair.strip().partition("=")
+        if name.lower() not in COOKIE_ATTRIBUTES:
+            yield value
 
 
 def _lower(item: tuple[str, str]) -> str:
@@ -142,12 +159,12 @@ class Credentials:
     def learn_headers(self, headers: Mapping[str, str]) -> None:
         """Look for what the headers of a request or an answer hold of credentials."""
         for name, value in headers.items():
-            if _SECRET_HEADER.search(name):
-                text = _text(value)
-                self.learn(text)
-                self.learn(text.rpartition(" ")[2])
-                for pair in text.split(";") if "cookie" in name.lower() else ():
-                    self.learn(pair.partition("=")[2].strip())
+            if "cookie" in name.lower():
+                for crumb in _crumbs(_text(value)):
+                    self.learn(crumb)
+            elif _SECRET_HEADER.search(name) and not _is_kept(name.lower()):
+                self.learn(_text(value))
+                self.learn(_text(value).rpartition(" ")[2])
 
     def mask(self, secret: str) -> str:
         """Return what stands for a token, and learn it: equal tokens, and no others, look alike."""

@@ -41,6 +41,7 @@ from chatsdk.errors import (
 )
 from chatsdk.failures import connection_error, innermost
 from chatsdk.responses import Response
+from chatsdk.retry import Budget
 from chatsdk.tokens import MemoryTokenStore, Token, TokenStore
 from chatsdk.transport import Ends, Transport
 from chatsdk.wire import inflate, Request
@@ -100,6 +101,10 @@ class TapeTransport(Transport):
         # By call: whether steps of it were replayed (False), or all of them are asked for (True).
         self._asking: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
         self._states = threading.RLock()  # a finalizer may send its clean-up inside of it
+
+    def budget(self, host: str) -> Budget:
+        """Return what may be spent on retries at a host; those of a replay cost nothing."""
+        return super().budget(host) if self._record is not None else _FREE
 
     def began(self, call: Ends) -> None:
         """Keep count of the calls, and of the one that this thread sends for."""
@@ -283,6 +288,16 @@ class TapeTransport(Transport):
             fault=None if fault is None else evolve(fault, text=known.hide(fault.text)),
         )
         append(self._record.path, kept)
+
+
+class _Free(Budget):
+    """A budget that is never used up: a replay is over in a moment, whatever failed in it."""
+
+    def _pay(self, cost: float) -> bool:
+        return True
+
+
+_FREE = _Free()
 
 
 def _encoding(headers: Any) -> str:

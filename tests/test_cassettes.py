@@ -195,6 +195,18 @@ def test_an_attempt_that_failed_and_the_next_one_are_replayed_in_their_order(tap
     assert slept == [3.0, 3.0]
 
 
+def test_what_fails_often_in_a_replay_is_not_held_back(tape):
+    quick = RetryPolicy(sleep=lambda seconds: None)
+    with Simulator(scenario="status-503") as sim:
+        fields = served_at(sim, "aura")
+        with Client("aura", record=tape, max_retries=0, **sim.fields("aura")) as client:
+            outcome(client, "Hi")
+    with Client("aura", replay=tape, max_retries=quick, **fields) as client:
+        errors = [answer.error for answer in client.map(["Hi"] * 150)]
+
+    assert {(error.status_code, error.circuit) for error in errors} == {(503, "closed")}
+
+
 def test_a_kept_connection_that_died_is_replaced_in_the_replay_as_it_was(tape):
     with Simulator(scenario="hang-up") as sim:
         fields = served_at(sim, "aura")
@@ -600,6 +612,21 @@ def test_a_key_in_the_query_is_removed_and_known_from_there_on():
 
     assert url == "https://h/v1beta/models?alt=sse&key=<removed>"
     assert known.hide(f"no such key: {KEY[:-1]}") == "no such key: <removed>"
+
+
+def test_of_headers_only_credentials_are_looked_for_elsewhere():
+    known = Credentials()
+    known.learn_headers({
+        "Set-Cookie": "a=first-crumb; Domain=chat.example; Expires=Wed, 21 Oct 2026 07:28:00 GMT,"
+        " b=second-crumb; Path=/v1/chat/completions",
+        "Authorization": b"Bearer token-of-mine",
+        "Anthropic-Ratelimit-Tokens-Reset": "2026-11-21T17:00:00Z",
+        "Content-Type": "application/json",
+    })
+    text = "chat.example 21 Oct 2026 07:28:00 /v1/chat/completions 2026-11-21T17:00:00Z"
+
+    assert known.hide(text) == text
+    assert known.hide("first-crumb second-crumb token-of-mine") == "<removed> <removed> <removed>"
 
 
 @given(
