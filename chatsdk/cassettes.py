@@ -2,7 +2,7 @@
 
 An exchange is a few lines, written together when it ends::
 
-    {"request": {"at": "2026-03-01T09:00:00.000Z", "provider": "gigachat", "method": "POST", ...}}
+    {"request": {"at": "2026-03-01T09:00:00.000000Z", "provider": "gigachat", ...}}
     {"head": 0.412, "status": 200, "reason": "OK", "headers": {"Content-Type": "..."}}
     {"chunk": 0.413, "text": "data: ..."}
     {"end": 0.921}
@@ -592,7 +592,8 @@ class Player:
     def __init__(self, cassette: Cassette, *, again: bool) -> None:
         self._cassette = cassette
         self._again = again
-        self._exchanges = cassette.exchanges
+        # As they were asked; in the file they stand as they ended.
+        self._exchanges = sorted(cassette.exchanges, key=lambda found: found.at)
         self._strict = cassette.match == "strict"
         self._order = [found for found in self._exchanges if not found.token]
         self._place = 0

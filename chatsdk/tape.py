@@ -13,6 +13,7 @@ import logging
 import secrets
 import threading
 from typing import Any
+from urllib.parse import unquote
 import weakref
 
 from attrs import evolve
@@ -48,6 +49,7 @@ from chatsdk.wire import inflate, Request
 
 log = logging.getLogger(__name__)
 
+LEFT = Fault("left", "read")
 MASK = REMOVED[:-1]  # how all that stands for a credential begins
 Chunks = list[tuple[float, bytes]]
 
@@ -146,7 +148,7 @@ class TapeTransport(Transport):
             body=body,
             kind=kind,
             token=self._tokens.asking,
-            at=datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            at=datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z"),
         )
 
     # Replaying
@@ -206,11 +208,11 @@ class TapeTransport(Transport):
                 " steps of the call before it are; tried again, it asks for all of them",
                 retryable=True,
             )
-        if not any(MASK in str(value) for value in prepared.headers.values()):
+        sent = (unquote(str(prepared.url)), *map(str, prepared.headers.values()))
+        if not any(MASK in text for text in sent):
             return None
-        if request.grant is not None and not self._real_tokens:
-            self._real_tokens = True
         if request.grant is not None:
+            self._real_tokens = True
             return evolve(asked, status=401, reason="Unauthorized")
         raise MissingCredentialsError(
             f"{asked.method} {asked.url.partition('?')[0]} is not in the recording, and there is no"
@@ -255,7 +257,8 @@ class TapeTransport(Transport):
 
         response.raw = _Recording(
             response.raw,
-            lambda: watch.clock() - began,
+            watch,
+            began,
             ended,
             lambda error: _fault(error, watch, request),
             self._missed,
@@ -309,7 +312,7 @@ def _fault(error: Exception, watch: Watch, request: Request) -> Fault | None:
     """Return how an exchange ended, or None if nothing of it is the service's or the network's."""
     failure = connection_error(error, watch, request, None)
     if isinstance(failure, CancelledError):
-        return Fault("left", watch.phase)
+        return LEFT
     if isinstance(failure, APITimeoutError):
         return Fault("timeout", failure.phase)
     if isinstance(failure, ConfigurationError):
@@ -367,13 +370,15 @@ class _Recording:
     def __init__(
         self,
         raw: Any,
-        clock: Callable[[], float],
+        watch: Watch,
+        began: float,
         ended: Callable[[Chunks, Fault | None], None],
         fault: Callable[[Exception], Fault | None],
         missed: Callable[[CassetteError], None],
     ) -> None:
         self._raw = raw
-        self._clock = clock
+        self._watch = watch
+        self._began = began
         self._ended = ended
         self._fault = fault
         self._missed = missed
@@ -388,18 +393,18 @@ class _Recording:
         try:
             data: bytes = self._raw.read1(amt, decode_content=decode_content)
         except Exception as error:
-            self._end(self._fault(error))
+            self._end(self._fault(error) or LEFT)
             raise
         if data:
-            self._chunks.append((self._clock(), data))
+            self._chunks.append((self._watch.clock() - self._began, data))
         else:
-            self._end(None)
+            self._end(LEFT if self._watch.cancelled else None)  # a socket that we shut ends like so
         return data
 
     def close(self) -> None:
         """Close the answer; what was not read of it is not in the recording."""
         try:
-            self._end(Fault("left", "read"))
+            self._end(LEFT)
         except CassetteError as error:
             self._missed(error)
         finally:

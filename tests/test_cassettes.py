@@ -111,7 +111,7 @@ def can_play(name):
 
 @pytest.mark.parametrize("scenario", sorted(filter(can_play, SCENARIOS)))
 def test_whatever_happens_happens_again_in_the_replay(scenario, tape):
-    options = {"max_retries": 0, "timeout": Timeout(first=0.3, read=0.2, total=0.8)}
+    options = {"max_retries": 0, "timeout": Timeout(first=0.3, read=0.2, total=3)}
     with Simulator(reply="Half of it arrives, ёлка.") as sim:
         sim.scenario = {"gigachat": scenario}
         with Client(
@@ -130,7 +130,7 @@ def test_whatever_happens_happens_again_in_the_replay(scenario, tape):
     "scenario", ["cut", "cut-head", "stall", "status-500-html", "gzip", "split"]
 )
 def test_what_happens_happens_again_with_every_service(name, scenario, tape):
-    options = {"max_retries": 0, "timeout": Timeout(first=0.3, read=0.2, total=2)}
+    options = {"max_retries": 0, "timeout": Timeout(first=0.3, read=0.2, total=5)}
     with Simulator(reply="Half of it arrives.", scenario=scenario) as sim:
         with Client(name, record=tape, **options, **sim.fields(name)) as client:
             first = outcome(client, "Hi")
@@ -279,6 +279,28 @@ def test_an_answer_that_was_left_is_replayed_up_to_there(tape):
     assert met.value.partial.text == "One "
 
 
+def test_an_answer_that_another_thread_closed_is_not_taken_for_a_whole_one(tape, serve):
+    def spoken(peer):
+        peer.send(answer("One", length=False))
+        peer.gone()
+
+    server = serve(spoken)
+    options = {"base_url": server.url, "proxy": "", "max_retries": 0}
+    with Client("aura", record=tape, **options) as client:
+        stream = client.stream("Hi")
+        assert next(stream) == "One"
+        closing = threading.Thread(target=stream.close)
+        closing.start()
+        with pytest.raises(CancelledError):
+            next(stream)
+        closing.join()
+
+    assert [found.fault.kind for found in Cassette(tape).exchanges] == ["left"]
+    with Client("aura", replay=tape, **options) as client:
+        with pytest.raises(CassetteError, match="closed it before its end"):
+            client.chat("Hi")
+
+
 # What is found
 
 
@@ -308,6 +330,22 @@ def test_a_strict_replay_keeps_to_the_order_and_gives_each_answer_once(tape, thr
         assert [client.chat(text).text for text in ("other", "same")] == ["second", "third"]
         with pytest.raises(CassetteError, match="all 3 exchanges have been replayed"):
             client.chat("same")
+
+
+def test_the_order_is_that_of_the_questions_also_if_their_answers_ended_in_another(tape):
+    def ask(client):
+        with client.stream("one") as first, client.stream("two") as second:
+            return ["".join(second), "".join(first)]
+
+    with Simulator(reply=lambda messages: messages[-1]["content"].upper()) as sim:
+        fields = served_at(sim, "aura")
+        with Client("aura", record=tape, **sim.fields("aura")) as client:
+            ask(client)
+    with Client("aura", replay=Cassette(tape, match="strict"), **fields) as client:
+        assert ask(client) == ["TWO", "ONE"]
+
+    said = [found.body["messages"][0]["content"] for found in Cassette(tape).exchanges]
+    assert said == ["two", "one"]
 
 
 def test_a_question_that_was_not_recorded_shows_the_nearest_one(tape, three):
