@@ -16,6 +16,7 @@ import base64
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 import difflib
+import errno
 import io
 import json
 import math
@@ -23,6 +24,7 @@ import os
 from pathlib import Path
 import ssl
 import threading
+import time
 from typing import Any
 
 from attrs import field, frozen
@@ -48,6 +50,8 @@ FAULTS = ("certificate", "connection", "left", "timeout")
 PHASES = ("connect", "first", "read", "total")
 BODIES = ("json", "form")
 COMPARED = 200  # exchanges of which the nearest is looked for
+LOCK_WAIT = 10.0  # s that a writer waits for others
+POLL = 0.005  # s, between two looks at a lock that others hold: flock has no timeout
 EXCERPT = 60  # characters of a value that differs
 
 _turn = threading.Lock()  # between threads, where files cannot be locked
@@ -413,11 +417,23 @@ def _locked(file: int) -> Iterator[None]:
         with _turn:
             yield
         return
-    fcntl.flock(file, fcntl.LOCK_EX)
+    deadline = time.monotonic() + LOCK_WAIT
+    while not _try_lock(file):
+        if time.monotonic() >= deadline:
+            raise BlockingIOError(errno.EAGAIN, f"others held it for {LOCK_WAIT:g} s")
+        threading.Event().wait(POLL)
     try:
         yield
     finally:
         fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _try_lock(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _failed(path: Path, what: str, error: OSError) -> CassetteError:

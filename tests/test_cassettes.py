@@ -423,8 +423,8 @@ def recorded(tape, *chunks, **details):
     cassettes.begin(tape)
     cassettes.append(tape, RecordedExchange(
         provider="aura", method="POST", url="http://h/api/chat", body=stripped(sent), kind="json",
-        head=0.0, status=200, chunks=tuple((at, text.encode()) for at, text in chunks),
-        **{"elapsed": chunks[-1][0], **details},
+        status=200, chunks=tuple((at, text.encode()) for at, text in chunks),
+        **{"head": 0.0, "elapsed": chunks[-1][0], **details},
     ))
     return {"base_url": "http://127.0.0.1:9", "proxy": "", "max_retries": 0}
 
@@ -467,6 +467,45 @@ def test_a_replay_that_waits_ends_when_it_is_closed_from_another_thread(tape):
             next(stream)
 
         closing.join()
+
+
+def test_a_replay_that_waits_for_its_head_ends_when_the_client_is_closed(tape):
+    options = recorded(tape, (30.0, "One."), head=30.0)
+    caught = []
+
+    def ask():
+        with pytest.raises(CancelledError) as met:
+            client.chat("Hi")
+        caught.append(met.value)
+
+    with Client("aura", replay=Cassette(tape, speed=1), **options) as client:
+        asking = threading.Thread(target=ask)
+        asking.start()
+        while not client._transport._running:
+            time.sleep(0.001)
+        client.close()
+        asking.join(20)
+
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize("body, kept", [
+    (b"", b""),
+    (b'"a-token-in-a-text"', b"<removed>"),
+    (b"a-token-and-no-json", b"<removed>"),
+    (b'{"tok": "", "expires_at": "1795284890634", "note": "short"}',
+     b'{"tok": "", "expires_at": "1795284890634", "note": "short"}'),
+    (b'{"deeper": [{"access_token": "x"}]}', b'{"deeper": [{"access_token": "<removed-'),
+])
+def test_of_a_token_answer_only_harmless_members_are_kept(tape, serve, body, kept):
+    server = serve(answer(body))
+    options = {"auth_url": server.url, "base_url": server.url, "proxy": "", "max_retries": 0}
+    with Client("gigachat", api_key=KEY, record=tape, **options) as client:
+        outcome(client, "Hi")
+
+    whole = b"".join(data for _, data in Cassette(tape).exchanges[0].chunks)
+    assert whole.startswith(kept)
+    assert b"a-token" not in whole
 
 
 def test_an_exchange_can_be_read_without_a_client(tape):
@@ -743,6 +782,7 @@ def test_the_file_is_read_line_by_line_by_people_and_by_tools(tape):
     assert lines[5:] == ['{"end": 0.5}', ""]
 
 
+SOME = RecordedExchange(provider=None, method="GET", url="/", status=200)
 GOOD = [
     '{"cassette": 1}',
     '{"request": {"provider": "aura", "method": "POST", "url": "http://h/a"}}',
@@ -915,6 +955,62 @@ def test_processes_that_write_at_once_tear_no_line(tape):
         assert [exchange.chunks[0][1][:len(name) + 2] for exchange in mine] == [
             (f"{name}{n}" * 2).encode()[:len(name) + 2] for n in range(60)
         ]
+
+
+def test_a_lock_that_others_never_give_back_is_an_error(tape, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr(cassettes, "LOCK_WAIT", 0.05)
+    cassettes.begin(tape)
+
+    with tape.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(CassetteError, match="cannot be written: others held it for 0.05 s"):
+            cassettes.append(tape, SOME)
+    cassettes.append(tape, SOME)
+
+    assert len(Cassette(tape).exchanges) == 1
+
+
+def test_threads_take_turns_where_files_cannot_be_locked(tape, monkeypatch):
+    monkeypatch.setattr(cassettes, "fcntl", None)
+    threads = [
+        threading.Thread(target=lambda: [cassettes.append(tape, SOME) for _ in range(20)])
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(Cassette(tape).exchanges) == 80
+
+
+def test_after_a_fork_a_replay_waits_for_no_thread_of_the_parent(tape):
+    cassettes.append(tape, SOME)
+    player = cassettes.Player(Cassette(tape), again=True)
+    holding, done = threading.Event(), threading.Event()
+
+    def hold():
+        with player._lock:
+            holding.set()
+            done.wait(20)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holding.wait(20)
+    player._pid -= 1  # what a fork does to it, without the fork, which coverage cannot follow
+    found = player.find(SOME)
+    done.set()
+    thread.join()
+
+    assert found is not None
+
+
+def test_an_exchange_without_an_answer_says_so():
+    exchange = evolve(SOME, status=None, fault=Fault("timeout", "first"))
+
+    with pytest.raises(CassetteError, match="GET / got no answer"):
+        exchange.response()
 
 
 def test_cassettes_can_be_joined_by_their_lines(tape):
