@@ -13,7 +13,9 @@ import json
 import re
 from typing import Any
 
-from .h2o_tgi import check, Generation, given as present, token, untyped
+from .h2o_tgi import check, Generation
+from .h2o_tgi import given as present
+from .h2o_tgi import token, untyped
 from .service import (
     Chat,
     Document,
