@@ -831,7 +831,7 @@ EARLIER = [
         "template", "tgi",
         ("closed without a byte", fin, e.APIConnectionError, YES),
         ("a stall", stall, e.APITimeoutError, YES,
-         {"timeout": SHORT, "phase": "first", "within": 0.6}),
+         {"timeout": SHORT, "phase": "first", "within": 3 * WAIT}),
         ("404, as of old servers", status(404), e.NotFoundError),
         ("503", status(503), e.ServerError, YES),
         ("302 to another host", status(302, b"", "Location: {other}/"), e.RedirectError),
