@@ -184,6 +184,11 @@ class RecordedExchange:
         return json.dumps(compared, sort_keys=True)
 
     @property
+    def went_well(self) -> bool:
+        """Whether there is a whole answer, and it is no refusal."""
+        return self.fault is None and not self.cut and self.status is not None and self.status < 400
+
+    @property
     def _query(self) -> list[str]:
         fields = self.url.partition("?")[2].split("&")
         return [field for field in fields if not field.endswith(f"={REMOVED}")]
@@ -602,14 +607,17 @@ class Player:
 
     Args:
         cassette: Whose exchanges.
-        again: Whether the last answer to a question is given again when there is no further one.
+        alone: Whether nobody can be asked for what it lacks: then the last answer to a question is
+            given again when there is no further one, and what failed fails again.  Else only good
+            answers are given.
     """
 
-    def __init__(self, cassette: Cassette, *, again: bool) -> None:
+    def __init__(self, cassette: Cassette, *, alone: bool = True) -> None:
         self._cassette = cassette
-        self._again = again
+        self._alone = alone
         # As they were asked; in the file they stand as they ended.
-        self._exchanges = sorted(cassette.exchanges, key=lambda found: found.at)
+        found = sorted(cassette.exchanges, key=lambda exchange: exchange.at)
+        self._exchanges = [exchange for exchange in found if alone or exchange.went_well]
         self._strict = cassette.match == "strict"
         self._order = [found for found in self._exchanges if not found.token]
         self._place = 0
@@ -639,7 +647,7 @@ class Player:
     def _any(self, question: str) -> RecordedExchange | None:
         found = self._by_question.get(question, [])
         used = self._used.get(question, 0)
-        if not found or (used >= len(found) and not self._again):
+        if not found or (used >= len(found) and not self._alone):
             return None
         self._used[question] = used + 1
         return found[min(used, len(found) - 1)]

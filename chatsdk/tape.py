@@ -92,7 +92,7 @@ class TapeTransport(Transport):
             begin(record.path)
         self._player: Player | None = None
         if replay is not None and (record is None or replay.path.exists()):
-            self._player = Player(replay, again=record is None)
+            self._player = Player(replay, alone=record is None)
         self._credentials = Credentials()
         self._unwritten: CassetteError | None = None
         self._real_tokens = False  # whether tokens are asked for, not replayed

@@ -369,7 +369,7 @@ def test_a_miss_in_a_long_text_shows_the_place_and_not_the_text(tape):
     cassettes.append(tape, evolve(asked, status=200))
     other = evolve(asked, body={"prompt": said["prompt"].replace("cat", "dog"), "more": [1]})
 
-    message = str(cassettes.Player(Cassette(tape), again=True).miss(other))
+    message = str(cassettes.Player(Cassette(tape)).miss(other))
 
     assert "cat" in message and "dog" in message and "body.more was missing and is [1]" in message
     assert len(message) < 500
@@ -378,7 +378,7 @@ def test_a_miss_in_a_long_text_shows_the_place_and_not_the_text(tape):
 def test_another_service_is_not_answered_from_the_recording(tape):
     asked = RecordedExchange(provider="a", method="POST", url="http://h/v1/chat", status=200)
     cassettes.append(tape, asked)
-    player = cassettes.Player(Cassette(tape), again=True)
+    player = cassettes.Player(Cassette(tape))
 
     assert player.find(evolve(asked, url="https://elsewhere:8443/v1/chat")) is not None
     assert player.find(evolve(asked, provider="b")) is None
@@ -577,7 +577,32 @@ def test_a_question_asked_more_often_than_recorded_is_asked_for_again(tape):
     assert (first, again) == (["0", "1"], ["0", "1", "2"])
 
 
-@pytest.mark.parametrize("name", ["h2o", "aichatonline"])
+@pytest.mark.parametrize("scenario", ["status-500", "cut", "stall", "cut-head"])
+def test_what_failed_is_asked_for_again(scenario, tape):
+    with Simulator(reply="At last.") as sim:
+        options = {"max_retries": 0, "record": tape, "replay": tape, "timeout": Timeout(read=0.2)}
+        sim.play(scenario)
+        with Client("gigachat", api_key=KEY, **options, **sim.fields("gigachat")) as client:
+            with pytest.raises(ChatError):
+                client.chat("Hi")
+        with Client("gigachat", api_key=KEY, **options, **sim.fields("gigachat")) as client:
+            assert client.chat("Hi").text == "At last."
+        count = len(sim.requests)
+        with Client("gigachat", api_key=KEY, **options, **sim.fields("gigachat")) as client:
+            assert client.chat("Hi").text == "At last."
+        assert len(sim.requests) == count
+
+
+def test_what_was_left_is_asked_for_again(tape):
+    with Simulator(reply=["One ", "two."], chunk_delay=0.05) as sim:
+        options = {"record": tape, "replay": tape, **sim.fields("aura")}
+        with Client("aura", **options) as client, client.stream("Hi") as stream:
+            next(stream)
+        with Client("aura", **options) as client:
+            assert client.chat("Hi").text == "One two."
+
+
+@pytest.mark.parametrize("name", ["h2o", "aichatonline", "tgi"])
 def test_a_call_of_several_steps_is_asked_for_as_a_whole(name, tape):
     quick = RetryPolicy(sleep=lambda seconds: None)
     with Simulator(reply=lambda messages: messages[-1]["content"].upper()) as sim:
@@ -987,7 +1012,7 @@ def test_threads_take_turns_where_files_cannot_be_locked(tape, monkeypatch):
 
 def test_after_a_fork_a_replay_waits_for_no_thread_of_the_parent(tape):
     cassettes.append(tape, SOME)
-    player = cassettes.Player(Cassette(tape), again=True)
+    player = cassettes.Player(Cassette(tape))
     holding, done = threading.Event(), threading.Event()
 
     def hold():
