@@ -84,5 +84,9 @@ class Person:
         return self._child.exitstatus
 
     def gone(self):
-        """End the program if it runs."""
+        """End the program if it runs, in its own way if it knows one."""
+        if self._child.isalive():
+            self.presses_ctrl_c()
+            self.presses_ctrl_d()
+            self._child.expect([pexpect.EOF, pexpect.TIMEOUT], timeout=5)
         self._child.close(force=True)

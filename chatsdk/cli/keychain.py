@@ -16,7 +16,7 @@ from chatsdk.errors import ConfigurationError, MissingCredentialsError
 from chatsdk.providers.base import Provider
 from chatsdk.targets import default_target, provider_name
 
-SERVICE = "chatsdk"  # under which the keyring keeps them, with the provider's name as the user
+SERVICE = "chatsdk"  # under which the keyring keeps them, with a variable's name as the user
 PLAIN = "PlaintextKeyring"  # of keyrings.alt: a readable file
 
 
@@ -42,37 +42,55 @@ def key_of(kind: type[Provider]) -> str:
     variable = in_environment(kind)
     if variable is not None:
         return variable
-    if load(kind.name) is not None:
+    if load(kind) is not None:
         return "keyring"
     return "missing" if _needs_key(kind) else "optional"
 
 
 def _needs_key(kind: type[Provider]) -> bool:
     try:
-        kind()  # type: ignore[call-arg]  # it has defaults
+        kind(base_url="http://localhost")  # type: ignore[call-arg]  # the rest has defaults
     except MissingCredentialsError:
         return True
-    except ConfigurationError:  # a base_url, say; whether a key is needed it does not tell
+    except ConfigurationError:  # it wants more, and no key
         return False
     return False
 
 
-def stored(targets: Iterable[str | None]) -> list[Provider]:
-    """Return the providers of these targets whose key is in the keyring alone."""
+def stored(targets: Iterable[str | None], base_url: str | None = None) -> list[Provider]:
+    """Return the providers of these targets whose key is in the keyring alone.
+
+    Args:
+        targets: Whom a client will ask.
+        base_url: Where they are; None: where they say.
+    """
+    fields = {} if base_url is None else {"base_url": base_url}
     found: dict[str, Provider] = {}
     for target in targets:
         name = provider_name(default_target(target))
         if name is None or name in found or name not in providers.names():
             continue
         kind = providers.get(name)
-        key = None if in_environment(kind) or not variables(kind) else load(name)
+        key = None if in_environment(kind) else load(kind)
         if key is not None:
-            found[name] = kind(api_key=key)  # type: ignore[call-arg]  # it has defaults
+            found[name] = kind(api_key=key, **fields)  # type: ignore[arg-type]
     return list(found.values())
 
 
-def load(name: str) -> str | None:
+def entry(kind: type[Provider]) -> str | None:
+    """Return the name of a service's key in the keyring: that of its variable, or None.
+
+    Services that read the same variable share the key.
+    """
+    named = attrs.fields_dict(kind)["api_key"].metadata.get("variable")
+    return named if named is None or isinstance(named, str) else str(named[0])
+
+
+def load(kind: type[Provider]) -> str | None:
     """Return the key of a service, or None: no key, no keyring, or no ``chatsdk[keyring]``."""
+    name = entry(kind)
+    if name is None:
+        return None
     try:
         import keyring
     except ImportError:
@@ -84,25 +102,24 @@ def load(name: str) -> str | None:
     return found
 
 
-def save(name: str, key: str) -> None:
+def save(kind: type[Provider], key: str) -> None:
     """Keep the key of a service.
 
     Raises:
         ConfigurationError: There is no keyring, it is locked, or it would be a readable file.
     """
-    backend = _backend()
-    _call(backend.set_password, name, key)
+    _call(_backend().set_password, str(entry(kind)), key)
 
 
-def delete(name: str) -> None:
+def delete(kind: type[Provider]) -> None:
     """Forget the key of a service.
 
     Raises:
         ConfigurationError: There is none, or no keyring.
     """
-    backend = _backend()
+    backend, name = _backend(), str(entry(kind))
     if _call(backend.get_password, name) is None:
-        raise ConfigurationError(f"the keyring has no key for {name}")
+        raise ConfigurationError(f"the keyring has no key for {kind.name}")
     _call(backend.delete_password, name)
 
 

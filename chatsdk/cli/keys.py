@@ -41,7 +41,7 @@ def keys() -> None:
 
 def _kind(name: str) -> type[Provider]:
     kind = providers.get(name)
-    if not keychain.variables(kind):
+    if keychain.entry(kind) is None:
         raise ConfigurationError(f"{name} needs no key")
     return kind
 
@@ -67,12 +67,12 @@ def set_key(name: str, as_json: bool) -> int:
         kind = _kind(name)
         key = _asked(kind).strip()
         check_secret(None, attrs.fields_dict(kind)["api_key"], key)
-    keychain.save(name, key)
+    keychain.save(kind, key)
     variable = keychain.in_environment(kind)
     if as_json:
         dump({"name": name, "kept": True, "hidden_by": variable})
         return 0
-    tell(f"the key of {name} is in the keyring")
+    tell(f"the key of {name} is in the keyring, as {keychain.entry(kind)}")
     if variable is not None:
         tell(f"{variable} is set too, and comes before it")
     return 0
@@ -98,8 +98,8 @@ def _asked(kind: type[Provider]) -> str:
 def delete(name: str, as_json: bool) -> int:
     """Take the key of a provider out of the keyring."""
     with usage():
-        _kind(name)
-    keychain.delete(name)
+        kind = _kind(name)
+    keychain.delete(kind)
     if as_json:
         dump({"name": name, "kept": False})
     else:

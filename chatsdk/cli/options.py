@@ -107,7 +107,7 @@ def client_for(targets: Sequence[str | None], options: Mapping[str, Any]) -> Cli
     own = targets[0] if len(targets) == 1 else None
     return Client(
         own,
-        providers=stored(targets),
+        providers=stored(targets, options.get("base_url")),
         base_url=options.get("base_url"),
         timeout=options.get("timeout"),
     )

@@ -121,13 +121,14 @@ class Session:
             return
         known = name.partition(":")[0] in providers.names()
         target = name if known else f"{provider_name(self.target)}:{name}"
+        moved = provider_name(target) != provider_name(self.target)
         try:
-            client = self._client.with_options(target=target, providers=stored([target]))
+            changes = {"providers": stored([target])} if moved else {}
+            client = self._client.with_options(target=target, **changes)
             talk = client.conversation(**self._how)
         except (ChatError, ValueError) as error:
             self._screen.tell(str(error))
             return
-        moved = provider_name(target) != provider_name(self.target)
         talk.messages = [_plain(one) if moved else one for one in self._talk.messages]
         self._client, self._talk, self.target = client, talk, target
         self._screen.tell(f"talking to {target}")

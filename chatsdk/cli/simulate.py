@@ -8,12 +8,11 @@ from typing import Any
 
 import click
 
-from chatsdk import providers
 from chatsdk.cli.command import as_json, command, usage
 from chatsdk.cli.options import Word
 from chatsdk.cli.output import dump, show_table, tell
 from chatsdk.demo import demo
-from chatsdk.simulator import FAMILIES, SCENARIOS, Simulator
+from chatsdk.simulator import FAMILIES, SCENARIOS, SERVICES, Simulator
 
 
 @command("demo", short_help="Hold a conversation with all services, on this machine.")
@@ -63,7 +62,7 @@ def simulate(
 
 
 def _announce(simulator: Simulator, as_json: bool) -> None:
-    fields = {name: simulator.fields(name) for name in sorted(providers.TABLE)}
+    fields = {name: simulator.fields(name) for name in SERVICES}
     if as_json:
         dump({"url": simulator.url, "fields": fields}, line=True)
         return

@@ -286,6 +286,33 @@ def pipe(monkeypatch, environment, capsys):
     return run
 
 
+def test_commands_work_in_a_pipe_and_what_they_tell_is_no_output(simulator, pipe, tmp_path):
+    lines = ["/retry", "one", "/system be kind", "/system", "/clear", "two", "/save", "/model",
+             "/model openai", f"/save {tmp_path}/x.json", "/etc/hosts?", "/quit"]
+
+    status, out, err = pipe("\n".join(lines), "gigachat")
+
+    assert (status, out) == (0, "<one>\n<two>\n</etc/hosts?>\n")
+    assert err.splitlines() == [
+        "nothing was asked yet", "system message set", "be kind", "forgotten",
+        "/save FILE says where to", "gigachat; `chatsdk models` lists what there is",
+        "openai needs a key: give api_key=... or set OPENAI_API_KEY",
+        f"saved in {tmp_path}/x.json",
+    ]
+    assert contents(asked(simulator)[1]) == ["be kind", "two"]
+
+
+def test_a_quote_that_is_not_closed_ends_with_the_pipe(simulator, pipe):
+    assert pipe('"""one\ntwo', "gigachat")[:2] == (0, '<"""one\ntwo>\n')
+
+
+def test_as_json_what_is_told_goes_to_standard_error(pipe):
+    status, out, err = pipe("/help\nhi\n", "gigachat", "--json")
+
+    assert (status, len(out.splitlines())) == (0, 1)
+    assert "/retry" in err
+
+
 def test_in_a_pipe_each_line_is_a_question_and_answers_are_all_that_is_printed(simulator, pipe):
     assert pipe('one\n\n"""two\nlines"""\n/quit\nthree\n', "gigachat") == (
         0, "<one>\n<two\nlines>\n", "",

@@ -19,6 +19,7 @@ from chatsdk import Client, MissingCredentialsError
 from chatsdk.cli import main
 
 KEY = "s3cret-Key"
+ENTRY = "chatsdk", "GIGACHAT_CREDENTIALS"
 
 
 class Memory(KeyringBackend):
@@ -97,7 +98,7 @@ def test_a_key_is_kept_and_not_shown(memory, type_in, capsys):
 
     assert main(["keys", "set", "gigachat"]) == 0
 
-    assert memory.kept == {("chatsdk", "gigachat"): KEY}
+    assert memory.kept == {ENTRY: KEY}
     assert KEY not in "".join(capsys.readouterr())
 
 
@@ -130,7 +131,7 @@ def test_a_terminal_that_would_show_the_key_gets_none(memory, monkeypatch, capsy
 
 
 def test_commands_use_a_kept_key_and_programs_do_not(memory, serve, monkeypatch, capsys):
-    memory.kept["chatsdk", "gigachat"] = KEY
+    memory.kept[ENTRY] = KEY
     server = serve(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
     monkeypatch.setenv("GIGACHAT_AUTH_URL", server.url)
     monkeypatch.setenv("NO_PROXY", "*")
@@ -143,8 +144,30 @@ def test_commands_use_a_kept_key_and_programs_do_not(memory, serve, monkeypatch,
         Client("gigachat")
 
 
+def test_services_with_one_variable_share_a_key(memory, type_in, capsys):
+    type_in(KEY)
+
+    assert main(["keys", "set", "openai"]) == 0
+
+    assert memory.kept == {("chatsdk", "OPENAI_API_KEY"): KEY}
+    capsys.readouterr()
+    assert main(["keys", "list"]) == 0
+    rows = {line.split()[0]: line.split()[-1] for line in capsys.readouterr().out.splitlines()}
+    assert rows["openai"] == rows["openai-responses"] == "keyring"
+
+
+def test_a_kept_key_goes_to_an_address_that_only_the_command_line_has(memory, serve, monkeypatch):
+    memory.kept["chatsdk", "AZURE_OPENAI_API_KEY"] = KEY
+    server = serve(b"HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n")
+    monkeypatch.setenv("NO_PROXY", "*")
+
+    assert main(["ask", "azure-openai:model", "Hi", "--base-url", server.url]) == 1
+
+    assert KEY in str(server.requests[0].headers)
+
+
 def test_the_environment_comes_before_the_keyring(memory, serve, monkeypatch):
-    memory.kept["chatsdk", "gigachat"] = KEY
+    memory.kept[ENTRY] = KEY
     server = serve(said("Hi"))
     monkeypatch.setenv("GIGACHAT_ACCESS_TOKEN", "of-the-environment")
     monkeypatch.setenv("NO_PROXY", "*")
@@ -171,14 +194,14 @@ def test_the_list_says_where_keys_are_and_shows_none(memory, monkeypatch, capsys
         return {one["name"]: one["found"] for one in json.loads(out)}["gigachat"]
 
     assert found() == "missing"
-    memory.kept["chatsdk", "gigachat"] = KEY
+    memory.kept[ENTRY] = KEY
     assert found() == "keyring"
     monkeypatch.setenv("GIGACHAT_CREDENTIALS", KEY)
     assert found() == "GIGACHAT_CREDENTIALS"
 
 
 def test_the_table_of_services_says_the_same(memory, capsys):
-    memory.kept["chatsdk", "gigachat"] = KEY
+    memory.kept[ENTRY] = KEY
 
     assert main(["providers"]) == 0
 
@@ -187,7 +210,7 @@ def test_the_table_of_services_says_the_same(memory, capsys):
 
 
 def test_a_key_can_be_deleted_once(memory, capsys):
-    memory.kept["chatsdk", "gigachat"] = KEY
+    memory.kept[ENTRY] = KEY
 
     assert main(["keys", "delete", "gigachat"]) == 0
     assert memory.kept == {}
