@@ -127,7 +127,11 @@ class Probe:
         def tunnel() -> socket.socket:
             made = http.client.HTTPConnection(host, port, timeout=self._timeout)
             made.set_tunnel(self._host, self._port, _credentials(parts))
-            made.connect()
+            try:
+                made.connect()
+            except BaseException:
+                made.close()
+                raise
             sock: socket.socket = made.sock
             return sock
 

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta, timezone
 import json
 import re
 import socket
+import ssl
+import struct
 import threading
 
 import pytest
@@ -14,7 +16,7 @@ from terminals import Person
 import trustme
 
 from chatsdk.cli import main
-from chatsdk.cli.certificates import Certificate, culprit
+from chatsdk.cli.certificates import Certificate, complaint, culprit
 from chatsdk.simulator import Simulator
 
 YESTERDAY = datetime.now(timezone.utc) - timedelta(days=1)
@@ -135,6 +137,14 @@ def test_a_host_that_does_not_answer_is_told(examined, key, monkeypatch):
     assert step(findings, "tcp")["said"] == "no answer within 0.5 s"
 
 
+def test_what_keeps_a_client_from_being_made_is_told(examined):
+    status, findings = examined("azure-openai")
+
+    assert status == 1
+    assert [one["step"] for one in findings] == ["setup"]
+    assert "base_url" in findings[0]["said"]
+
+
 # Certificates
 
 
@@ -166,6 +176,14 @@ def test_an_intermediate_certificate_that_ended_is_told_from_the_others():
     ended = Certificate("middle", "root", YESTERDAY - timedelta(days=9), YESTERDAY)
 
     assert culprit([fresh, ended], 10, datetime.now(timezone.utc)) == (2, ended)
+
+
+@pytest.mark.parametrize("code", [9, 10, 20])
+def test_without_certificates_there_is_no_culprit(code):
+    assert culprit([], code, datetime.now(timezone.utc)) == (0, None)
+    error = ssl.SSLCertVerificationError(1, "no")
+    error.verify_code, error.verify_message = code, "as OpenSSL says"
+    assert complaint([], error, "host") == "as OpenSSL says"
 
 
 def test_a_certificate_of_another_host_is_named(
@@ -226,6 +244,7 @@ def test_a_certificate_that_ends_soon_is_worth_a_word(
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "no handshake: WRONG_VERSION_NUMBER"),
         (None, "no handshake: no answer within 0.5 s"),
         (b"", "no handshake: UNEXPECTED_EOF|the connection broke"),
+        (b"reset", "the connection broke: "),
     ],
 )
 def test_a_port_without_tls_is_told(examined, key, hello, words):
@@ -247,7 +266,9 @@ def _plain(listener, hello):
     sock, _ = listener.accept()
     with sock:
         sock.recv(65536)
-        if hello is not None:
+        if hello == b"reset":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        elif hello is not None:
             sock.sendall(hello)
         else:
             sock.recv(1)
@@ -284,6 +305,46 @@ def test_a_proxy_that_is_not_there_is_told(examined, key, monkeypatch):
     status, findings = examined("gigachat", "--base-url", "https://chat.invalid/v1")
 
     assert (status, step(findings, "tcp")["ok"]) == (1, False)
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "https"])
+def test_behind_other_proxies_the_call_has_to_look(examined, key, monkeypatch, scheme):
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        port = proxy.getsockname()[1]
+        monkeypatch.setenv("ALL_PROXY", f"{scheme}://127.0.0.1:{port}")
+
+        status, findings = examined(
+            "gigachat", "--base-url", "https://chat.invalid/v1", "--no-call"
+        )
+
+    assert status == 0
+    assert [(one["step"], one["ok"]) for one in findings[1:]] == [
+        ("proxy", None), ("dns", True), ("tcp", True), ("proxy", None), ("call", None),
+    ]
+    assert step(findings, "proxy")["where"] == f"{scheme}://127.0.0.1:{port}"
+
+
+def test_what_is_no_proxy_is_told(examined, key, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        answering = threading.Thread(target=_plain, args=(listener, b"SSH-2.0-server\r\n"))
+        answering.start()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{listener.getsockname()[1]}")
+
+        status, findings = examined("gigachat", "--base-url", "https://chat.invalid/v1")
+
+        answering.join()
+    assert status == 1
+    assert "Is that a proxy?" in step(findings, "proxy")["advice"]
+
+
+def test_a_plain_address_behind_a_proxy_needs_no_tunnel(serve, examined, key, monkeypatch):
+    proxy = serve(said("Hi"))
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+
+    status, findings = examined("gigachat", "--base-url", "http://chat.invalid/v1")
+
+    assert status == 0
+    assert [request.method for request in proxy.requests] == ["POST"]
 
 
 def tunnel(peer):
