@@ -8,7 +8,8 @@ from typing import Any, Protocol, TextIO
 
 from chatsdk.cli.output import console, is_screen, tell, visible
 
-PARSE = 0.1  # s between two looks for blocks that are complete
+PARSE = 0.1  # s between two looks for blocks that are complete, at least
+SHARE = 9  # times what a look took is the pause after it: one at a megabyte takes a second
 PICTURES = 12  # a second at most
 
 
@@ -72,9 +73,11 @@ class _Markdown:
 
     def add(self, text: str) -> None:
         self._growing.text += visible(text)
-        if "\n" in self._growing.text and time.monotonic() >= self._due:
+        began = time.monotonic()
+        if "\n" in self._growing.text and began >= self._due:
             self._print(whole_blocks(self._growing.text))
-            self._due = time.monotonic() + PARSE
+            ended = time.monotonic()
+            self._due = ended + max(PARSE, SHARE * (ended - began))
 
     def __enter__(self) -> _Markdown:
         self._live.start()

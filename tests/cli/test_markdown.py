@@ -62,7 +62,7 @@ def test_every_piece_is_printed_once_and_in_order():
         return rendered(text)
 
     source = "# Head\n\nwords *and* words\n\n- a\n- b\n\n```py\n\nx = 1\n\n```\n\nend \x1b[31m"
-    with mock.patch.multiple(markdown, rendered=note, PARSE=0):
+    with mock.patch.multiple(markdown, rendered=note, PARSE=0, SHARE=0):
         with page(Terminal(), plain=False) as shown:
             for letter in source:
                 shown.add(letter)
@@ -75,8 +75,9 @@ def test_every_piece_is_printed_once_and_in_order():
 def test_however_it_is_cut_nothing_is_lost_or_printed_twice(source, size):
     printed = []
 
-    with mock.patch.multiple(markdown, rendered=printed.append, PARSE=0, console=mock.MagicMock()):
-        with mock.patch("rich.live.Live"), page(Terminal(), plain=False) as shown:
+    quick = {"PARSE": 0, "SHARE": 0, "console": mock.MagicMock(), "rendered": printed.append}
+    with mock.patch.multiple(markdown, **quick), mock.patch("rich.live.Live"):
+        with page(Terminal(), plain=False) as shown:
             for at in range(0, len(source), size):
                 shown.add(source[at:at + size])
 
