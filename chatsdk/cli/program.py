@@ -29,6 +29,7 @@ COMMANDS = {
     "demo": "chatsdk.cli.simulate:demo_command",
     "simulate": "chatsdk.cli.simulate:simulate",
     "scenarios": "chatsdk.cli.simulate:scenarios",
+    "replay": "chatsdk.cli.replay:replay",
     "completion": "chatsdk.cli.completion:completion",
 }
 
