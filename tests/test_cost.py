@@ -94,9 +94,10 @@ def calls(work):
     return min(found[1:])
 
 
-def test_a_chunk_costs_few_calls(serve):
+@pytest.mark.parametrize("hooks", [{}, {"on_request": id, "on_reply": id}])
+def test_a_chunk_costs_few_calls_whoever_is_told_of_the_call(serve, hooks):
     def streamed(chunks):
-        client = serve(chunks)
+        client = serve(chunks).with_options(**hooks)
 
         def work():
             for _ in client.stream("hi"):

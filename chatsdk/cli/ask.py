@@ -49,7 +49,7 @@ def ask(
     question = sys.stdin.read() if prompt == "-" else prompt
     with usage():
         if options["base_url"] is not None and len(targets) > 1:
-            raise ValueError("--base-url is for one target, and there are more")
+            raise ValueError("--base-url is for one target, and there are more; name one")
         client = client_for(targets, options)
     with client:
         if as_json:

@@ -181,7 +181,7 @@ def _call(client: Client, target: str) -> Finding:
     try:
         reply = asking.chat(QUESTION, max_tokens=1)
     except ChatError as error:
-        said = f"{type(error).__name__}: {error}"
+        said = f"{type(error).__name__}: {error.reason or error}"  # the advice is below
         advice = next((text for kind, text in ADVICE.items() if isinstance(error, kind)), "")
         return Finding("call", target, False, said, advice)
     return Finding("call", target, True, f"an answer after {reply.elapsed:.1f} s")

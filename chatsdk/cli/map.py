@@ -220,6 +220,6 @@ def _sink(task: Task) -> _Sink:
         return _Sink(sys.stdout.fileno(), ours=False)
     if task.inputs != "-" and os.path.exists(task.output):
         if os.path.samefile(task.inputs, task.output):
-            raise ValueError("OUT would overwrite IN")
+            raise ValueError("OUT would overwrite IN; name another file")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
     return _Sink(os.open(task.output, flags, 0o666), ours=True)
