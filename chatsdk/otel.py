@@ -27,12 +27,9 @@ CONTENT_WANTED = {"1", "true", "span_only", "span_and_event"}
 # What the conventions call a service, where it is not our name.
 PROVIDERS = {
     "azure-openai": "azure.ai.openai",
-    "bedrock": "aws.bedrock",
     "gemini": "gcp.gemini",
     "mistral": "mistral_ai",
-    "moonshot": "moonshot_ai",
     "openai-responses": "openai",
-    "vertex": "gcp.vertex_ai",
     "xai": "x_ai",
 }
 PORTS = {"http": 80, "https": 443}

@@ -26,7 +26,7 @@ from chatsdk import (
     Timeout,
 )
 from chatsdk.advice import ADVICE, advice_for, explain, TIMEOUTS
-from chatsdk.simulator import Simulator
+from chatsdk.simulator import SERVICES, Simulator
 
 KINDS = [
     kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ChatError)
@@ -234,10 +234,6 @@ def test_a_stream_that_another_thread_closed_names_its_target(serve):
 
 
 WITHOUT_KEYS = {"aichatonline", "aura", "flowgpt", "h2o"}
-SERVICES = [
-    "aichatonline", "aura", "flowgpt", "gigachat", "h2o", "ollama", "openai", "openai-responses",
-    "tgi",
-]
 BROKEN = [
     "cut", "cut-clean", "cut-first", "cut-frames", "cut-head", "empty", "reset", "tidy-cut",
     "error-first", "error-after-text", "malformed-first", "malformed-middle", "unauthorized",

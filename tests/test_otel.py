@@ -29,7 +29,7 @@ import pytest
 from servers import answer, chunk, document, DONE, frame, gigachat, head, said
 
 import chatsdk
-from chatsdk import Client, Embeddings, hooks, Message, Provider, RetryPolicy, ToolCall, Usage
+from chatsdk import Client, Embeddings, hooks, Message, RetryPolicy, ToolCall, Usage
 from chatsdk.messages import Media
 from chatsdk.otel import CONTENT, instrument, PROVIDERS, SCHEMA
 from chatsdk.providers import TABLE
@@ -556,8 +556,7 @@ def test_without_a_configured_sdk_nothing_happens(serve):
 
 def test_services_that_the_conventions_know_have_their_names():
     assert PROVIDERS["gemini"] == "gcp.gemini"
-    assert not {"gigachat", "openai", "anthropic"} & PROVIDERS.keys()
-    assert all(issubclass(chatsdk.providers.get(name), Provider) for name in TABLE)
+    assert PROVIDERS.keys() < TABLE.keys() - {"gigachat", "openai", "anthropic"}
 
 
 # A collector
