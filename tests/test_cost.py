@@ -15,9 +15,9 @@ import pytest
 
 from chatsdk import Client
 
-# Measured on CPython 3.11: 30.1; 1,184; 9.
+# Measured on CPython 3.11: 30.1; 1,193; 9.  Python 3.10 counts comprehensions: 1,290 for a call.
 MOST_FOR_A_CHUNK = 31
-MOST_FOR_A_CALL = 1250
+MOST_FOR_A_CALL = 1300
 MOST_FOR_A_MESSAGE = 10
 
 FRAME = {
