@@ -66,6 +66,16 @@ def test_models_are_listed(sdk):
     assert sdk.get_model("GigaChat-2").id_ == "GigaChat-2"
 
 
+def test_texts_become_vectors_and_their_tokens_are_counted(sdk):
+    embedded = sdk.embeddings(["one", "two three"])
+    counted = sdk.tokens_count(["one", "два три"], model="GigaChat-2")
+
+    assert [entry.index for entry in embedded.data] == [0, 1]
+    assert {len(entry.embedding) for entry in embedded.data} == {1024}
+    assert [entry.usage.prompt_tokens for entry in embedded.data] == [3, 4]
+    assert [(count.tokens, count.characters) for count in counted] == [(1, 3), (2, 7)]
+
+
 def test_a_dropped_token_is_renewed(sim, sdk):
     ask(sdk)
     sim.expire_tokens()
