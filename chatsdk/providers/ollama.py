@@ -43,7 +43,8 @@ from chatsdk.wire import Body, malformed, ndjson, parse, Request
 
 PORT = 11434
 PORTS = {"http": 80, "https": 443}  # where the address names its scheme
-LISTENING = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a server listens, and where to find it
+#: Where a server listens, and where it is found; without a host it is on this machine.
+LISTENING = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 EFFORTS: Mapping[str, Any] = {
     "none": False, "minimal": "low", "low": "low", "medium": "medium", "high": "high",
     "max": "max", "true": True, "false": False,
@@ -55,38 +56,41 @@ LOADING = (
 )
 
 
-def server_url(given: Any) -> Any:
+def server_url(address: Any) -> Any:
     """Return an address as Ollama's own tools understand it, as a URL.
 
     ``host``, ``host:port`` and ``:port`` are http at port 11434 unless another is named; a URL
     without a port has the port of its scheme.  ``0.0.0.0``, on which a server listens, is where a
-    client finds it: 127.0.0.1.
+    client finds it: 127.0.0.1.  What is no address is returned as it is: `check_url` refuses it.
     """
-    if not isinstance(given, str) or not given.strip():
-        return given  # what is wrong with it, check_url says
-    given = given.strip()
-    scheme, mark, rest = given.partition("://")
+    if not isinstance(address, str) or not address.strip():
+        return address
+    scheme, mark, rest = address.strip().partition("://")
     if not mark:
-        scheme, rest = ("https", given) if given == "ollama.com" else ("http", given)
-    place, _, path = rest.partition("/")
+        scheme, rest = ("https" if scheme == "ollama.com" else "http"), scheme
     if scheme not in PORTS or any(strange in rest for strange in "@?#"):
-        return given
+        return address
+    place, _, path = rest.partition("/")
+    host, port = _host_and_port(place)
+    if port == 0 or mark and not host:
+        return address
+    host = LISTENING.get(host, host)
+    usual = PORTS[scheme] if mark or scheme == "https" else PORT
+    at = "" if (port or usual) == PORTS[scheme] else f":{port or usual}"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}{at}/{path}".rstrip("/")
+
+
+def _host_and_port(place: str) -> tuple[str, int | None]:
+    """Return the host, ``""`` for none, and the port, None for none, of ``host:port``."""
     if place.count(":") > 1 and not place.startswith("["):
         place = f"[{place}]"  # an IPv6 address alone
     try:
-        parts = urlsplit(f"{scheme}://{place}")
-        host, port = parts.hostname, parts.port
+        parts = urlsplit(f"//{place}")
+        return parts.hostname or "", parts.port
     except ValueError:
         raise ConfigurationError(
             "base_url (or OLLAMA_HOST) must be a host, host:port, :port or a URL"
         ) from None
-    if port == 0 or mark and not host:
-        return given
-    host = LISTENING.get(host or "", host) or "127.0.0.1"
-    host = f"[{host}]" if ":" in host else host
-    usual = PORTS[scheme] if mark or scheme == "https" else PORT
-    at = "" if (port or usual) == PORTS[scheme] else f":{port or usual}"
-    return f"{scheme}://{host}{at}/{path}".rstrip("/")
 
 
 @frozen(kw_only=True)

@@ -33,10 +33,11 @@ from .voice import compact
 MODEL = "HuggingFaceTB/SmolLM2-1.7B-Instruct"
 VERSION = "3.3.6"
 _DEFAULT_NEW = 1024
+_LONGEST = 4096  # tokens of prompt and answer together
 _INFO = {"model_id": MODEL, "model_sha": "31b70e2e869a7173562077fd711b654946d38674",
          "model_pipeline_tag": "text-generation", "max_concurrent_requests": 128,
          "max_best_of": 2, "max_stop_sequences": 4, "max_input_tokens": 3072,
-         "max_total_tokens": 4096, "validation_workers": 2, "max_client_batch_size": 4,
+         "max_total_tokens": _LONGEST, "validation_workers": 2, "max_client_batch_size": 4,
          "router": "text-generation-router", "version": VERSION, "sha": None,
          "docker_label": "sha-24c2bff"}
 _CALLS = {("POST", "/generate"): "chat", ("POST", "/generate_stream"): "chat",
@@ -154,13 +155,15 @@ class Tgi(Service):
         stream = bool(body.get("stream")) if listed else request.path == "/generate_stream"
         if listed:
             parameters.setdefault("return_full_text", True)
-        refused = check(inputs, parameters, stream=stream) or _beyond(parameters, stream=stream)
+        room = _LONGEST - tokens_of(inputs)
+        rules = {"max_new_tokens": max(1, min(room, _DEFAULT_NEW)), **parameters}
+        refused = check(inputs, rules, stream=stream) or _beyond(parameters, stream=stream)
         voice = _Tokens(parameters, refused, stream=stream, inputs=inputs, listed=listed)
         if refused and not stream:
             raise Refused(Document.of(voice.refusal, 422))
         grammar = parameters.get("grammar") or {}
         return Chat(voice, _read(inputs), voice.type, _headers(inputs, stream=stream),
-                    limit=parameters.get("max_new_tokens", _DEFAULT_NEW),
+                    limit=rules["max_new_tokens"],
                     stops=tuple(parameters.get("stop") or ()),
                     schema=_schema(grammar) if grammar.get("type") == "json" else None)
 

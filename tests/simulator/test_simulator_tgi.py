@@ -224,3 +224,14 @@ def test_a_wrong_key_is_refused_without_a_word(sim, http):
     sim.play("unauthorized", service="tgi")
 
     assert generate(sim, http).content == b""
+
+
+@pytest.mark.parametrize("words, ended", [(1, "eos_token"), (3071, "eos_token"), (4096, None)])
+def test_without_a_limit_an_answer_has_the_room_that_the_prompt_leaves(http, words, ended):
+    with Simulator(reply="word " * 1000) as sim:
+        last = events(generate(sim, http, inputs="x " * words, details=True))[-1]
+
+    if ended:
+        assert last["details"]["finish_reason"] == ended
+    else:
+        assert "Given: 4096 `inputs` tokens and 1 `max_new_tokens`" in last["error"]
