@@ -15,8 +15,10 @@ import responses
 
 from chatsdk import (
     APIConnectionError,
+    APITimeoutError,
     AuthenticationError,
     BadRequestError,
+    ChatError,
     Client,
     ConfigurationError,
     Delta,
@@ -28,7 +30,9 @@ from chatsdk import (
     NotFoundError,
     ProtocolError,
     ProviderError,
+    ServerError,
     StreamInterruptedError,
+    Timeout,
     ToolCall,
     ToolCallPart,
     UnsupportedError,
@@ -1526,3 +1530,19 @@ def test_vectors_and_counts_renew_a_refused_token():
     assert found.usage.prompt_tokens == 4 * len(texts)
     assert counted == 3
     assert sim.tokens_issued == 2
+
+
+BESIDE = {"embeddings": lambda c: c.embed("a"), "count": lambda c: c.count_tokens("a")}
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+@pytest.mark.parametrize("scenario, error", [
+    ("500", ServerError), ("cut-head", APIConnectionError), ("cut", APIConnectionError),
+    ("empty", ChatError), ("malformed", ProtocolError), ("stall", APITimeoutError),
+])
+def test_what_is_asked_beside_the_chat_fails_by_its_kind(kind, scenario, error):
+    with Simulator(scenario={"gigachat": f"{kind}-{scenario}"}) as sim:
+        timeout = Timeout(read=0.1)
+        with gigachat(**sim.fields("gigachat"), timeout=timeout) as asking:
+            with pytest.raises(error):
+                BESIDE[kind](asking)

@@ -13,6 +13,7 @@ from chatsdk import (
     APITimeoutError,
     AuthenticationError,
     BadRequestError,
+    ChatError,
     Client,
     ConfigurationError,
     ContextLengthError,
@@ -751,3 +752,19 @@ def test_what_looked_like_a_tag_is_not_lost_when_the_answer_breaks(text):
     assert isinstance(error, StreamInterruptedError)
     assert text_of(steps) + "".join(step.reasoning for step in steps) == \
         text.removeprefix("<think>")
+
+
+BESIDE = {"models": lambda c: c.models(), "embeddings": lambda c: c.embed("a")}
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+@pytest.mark.parametrize("scenario, error", [
+    ("500", ServerError), ("cut-head", APIConnectionError), ("cut", APIConnectionError),
+    ("empty", ChatError), ("malformed", ProtocolError), ("stall", APITimeoutError),
+])
+def test_what_is_asked_beside_the_chat_fails_by_its_kind(kind, scenario, error):
+    with Simulator(scenario={"ollama": f"{kind}-{scenario}"}) as sim:
+        timeout = Timeout(read=0.1)
+        with client("ollama", **sim.fields("ollama"), timeout=timeout) as asking:
+            with pytest.raises(error):
+                BESIDE[kind](asking)

@@ -10,7 +10,9 @@ import responses
 
 from chatsdk import (
     APIConnectionError,
+    APITimeoutError,
     AuthenticationError,
+    ChatError,
     ConfigurationError,
     ContextLengthError,
     Delta,
@@ -23,6 +25,7 @@ from chatsdk import (
     RateLimitError,
     ServerError,
     StreamInterruptedError,
+    Timeout,
     UnprocessableEntityError,
     UnsupportedError,
     Usage,
@@ -660,3 +663,19 @@ def test_what_looked_like_a_tag_is_not_lost_when_the_answer_breaks(text):
     assert isinstance(error, StreamInterruptedError)
     assert text_of(steps) + "".join(step.reasoning for step in steps) == \
         text.removeprefix("<think>")
+
+
+BESIDE = {"models": lambda c: c.models(), "template": lambda c: c.count_tokens("a")}
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+@pytest.mark.parametrize("scenario, error", [
+    ("500", ServerError), ("cut-head", APIConnectionError), ("cut", APIConnectionError),
+    ("empty", ChatError), ("malformed", ProtocolError), ("stall", APITimeoutError),
+])
+def test_what_is_asked_beside_the_chat_fails_by_its_kind(kind, scenario, error):
+    with Simulator(scenario={"tgi": f"{kind}-{scenario}"}) as sim:
+        timeout = Timeout(read=0.1)
+        with client("tgi", **sim.fields("tgi"), timeout=timeout) as asking:
+            with pytest.raises(error):
+                BESIDE[kind](asking)
