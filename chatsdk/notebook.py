@@ -16,7 +16,8 @@ from typing import Any, Protocol
 import uuid
 from weakref import WeakKeyDictionary
 
-from chatsdk.views import columns_html, facts, reply_markdown, Shown, text_html, visible
+from chatsdk.controls import visible
+from chatsdk.views import columns_html, facts, reply_markdown, Shown, text_html
 
 REDRAW = 0.05  # s between two pictures at least
 SPEED = 1_000_000  # characters a second at most: a long text is drawn less often

@@ -77,17 +77,6 @@ class Said(Protocol):
         """Functions that the model asks for."""
 
 
-# What moves a cursor, changes colours or turns text round becomes a picture of itself.
-_PICTURES = {code: 0x2400 + code for code in range(0x20) if code not in b"\t\n"}
-_PICTURES |= dict.fromkeys([*range(0x7F, 0xA0), 0x200E, 0x200F], 0xFFFD)
-_PICTURES |= dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)], 0xFFFD)
-
-
-def visible(text: str) -> str:
-    """Return a text that a terminal shows and does not obey."""
-    return text.translate(_PICTURES)
-
-
 def facts(reply: Shown) -> str:
     """Return model, seconds, tokens and cost in one line: those that are known."""
     known = [

@@ -10,7 +10,7 @@ import pytest
 from chatsdk import Message, Reply, ToolCall, Usage
 from chatsdk.conversation import Conversation
 from chatsdk.media import user
-from chatsdk.views import columns_html, conversation_markdown, facts, text_html, visible
+from chatsdk.views import columns_html, conversation_markdown, facts, text_html
 
 REPLY = Reply(
     "Hi **you**", "m-1", "openai", "stop", Usage(1200, 34, 1234, cost=0.00120), elapsed=1.234
@@ -111,8 +111,3 @@ def test_answers_stand_beside_each_other():
     assert [row.count("</td>") + row.count("</th>") for row in rows] == [2, 2, 2]
     assert "&lt;i&gt;" in rows[1] and "text" in rows[1]
     assert "&lt;b&gt;" in rows[2] and "<b>" not in shown
-
-
-def test_a_terminal_shows_control_characters_and_does_not_obey_them():
-    assert visible("a\tb\nпривет") == "a\tb\nпривет"
-    assert visible("\x1b[2J\x7f\u202e\r") == "\u241b[2J\ufffd\ufffd\u240d"
