@@ -229,7 +229,11 @@ def _reason(error: BaseException) -> str:
 
 def _keep(shell: Any, value: Any, error: BaseException) -> None:
     """Make a value the cell's, though the cell ends with an error."""
-    shell.displayhook.update_user_ns(value)
+    update = getattr(shell.displayhook, "update_user_ns", None)  # not every kernel has that
+    if update is None:
+        shell.user_ns["_"] = value
+    else:
+        update(value)
     if isinstance(error, KeyboardInterrupt):
         words = "KeyboardInterrupt: stopped; what had come is in _"
         error._render_traceback_ = lambda: [words]  # type: ignore[attr-defined]

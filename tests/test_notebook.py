@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
@@ -129,6 +130,16 @@ def test_the_stop_button_keeps_what_had_come(shell, serve, capsys):
     assert kept.reply.text.startswith("**One** <b>")
     assert kept.reply.finish_reason is None
     assert list(kept) == []
+
+
+def test_a_kernel_that_keeps_no_history_has_the_text_in_one_name(shell, serve, monkeypatch):
+    serve("One two three four").play("cut")
+    monkeypatch.setattr(shell, "displayhook", types.SimpleNamespace(exec_result=None))
+
+    _, error = run(shell, "stream = client.stream('Hello', display=True)")
+
+    assert isinstance(error, StreamInterruptedError)
+    assert shell.user_ns["_"].text == "One two "
 
 
 def test_a_stream_that_has_a_name_keeps_what_had_come_under_it(shell, serve):
