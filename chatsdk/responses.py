@@ -132,8 +132,15 @@ class Response(requests.Response):
             yield chunk
 
 
+#: The lines of the event with which Anthropic fills silence.
+PING = {b"event: ping", b'data: {"type": "ping"}', b'data: {"type":"ping"}'}
+_LONGEST_PING = max(map(len, PING)) + 1  # with a CR
+
+
 def _is_data(line: bytes) -> bool:
-    return line[:1] not in b": \t\r"  # else a comment or blank
+    if line[:1] in b": \t\r":  # a comment or blank
+        return False
+    return len(line) > _LONGEST_PING or line.rstrip(b"\r") not in PING
 
 
 def _decoded(lines: list[bytes]) -> list[str]:

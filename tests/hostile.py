@@ -96,6 +96,17 @@ def _responses(kind: str, **members: Any) -> bytes:
     return b"event: " + kind.encode() + b"\ndata: " + _json(event) + b"\n\n"
 
 
+def _anthropic(kind: str, **members: Any) -> bytes:
+    return b"event: " + kind.encode() + b"\ndata: " + _json({"type": kind, **members}) + b"\n\n"
+
+
+def _gemini(text: str, **more: Any) -> bytes:
+    candidate = {"content": {"parts": [{"text": text}], "role": "model"}, **more, "index": 0}
+    event = {"candidates": [candidate], "usageMetadata": {"promptTokenCount": 1},
+             "modelVersion": "gemini", "responseId": "id"}
+    return b"data: " + _json(event) + b"\n\n"
+
+
 DIALECTS = {
     dialect.name: dialect
     for dialect in (
@@ -193,6 +204,28 @@ DIALECTS = {
             permanent=_responses("response.failed", response={"status": "failed", "error": {
                 "code": "invalid_prompt", "message": "Refused"}}),
         ),
+        Dialect(
+            name="anthropic",
+            kind="text/event-stream; charset=utf-8",
+            marked=True,
+            frame=lambda text: _anthropic(
+                "content_block_delta", index=0, delta={"type": "text_delta", "text": text}
+            ),
+            mark=_anthropic("message_stop"),
+            beat=b'event: ping\ndata: {"type": "ping"}\n\n',
+            transient=_anthropic("error", error={"type": "overloaded_error", "message": "Busy"}),
+            permanent=_anthropic("error", error={"type": "invalid_request_error"}),
+        ),
+        Dialect(
+            name="gemini",
+            kind="text/event-stream",
+            marked=True,
+            frame=_gemini,
+            mark=_gemini("", finishReason="STOP"),
+            beat=b": beat\n\n",
+            transient=b'data: {"error":{"code":503,"message":"Busy","status":"UNAVAILABLE"}}\n\n',
+            permanent=b'data: {"error":{"code":400,"message":"Bad"}}\n\n',
+        ),
     )
 }
 MARKED = tuple(name for name, dialect in DIALECTS.items() if dialect.marked)
@@ -229,13 +262,17 @@ ROUTES = (
     ("chat", "openai", "POST", r"/openai/v1/chat/completions"),
     ("models", "openai-responses", "GET", r"/openai-responses/v1/models"),
     ("chat", "openai-responses", "POST", r"/openai-responses/v1/responses"),
+    ("models", "anthropic", "GET", r"/anthropic/v1/models\?limit=1000"),
+    ("chat", "anthropic", "POST", r"/anthropic/v1/messages"),
+    ("models", "gemini", "GET", r"/gemini/v1beta/models\?pageSize=1000"),
+    ("chat", "gemini", "POST", r"/gemini/v1beta/models/[\w.-]+:streamGenerateContent\?alt=sse"),
 )
 
 
 def fields(name: str, url: str) -> dict[str, Any]:
     """Return the fields of a provider that lead it to a server."""
     given: dict[str, Any] = {"api_key": KEY, "base_url": url, "cookies": {"session": COOKIE}}
-    if name in ("ollama", "tgi"):
+    if name in ("anthropic", "gemini", "ollama", "tgi"):
         given.update(base_url=f"{url}/{name}")
     if name in ("openai", "openai-responses"):
         given.update(base_url=f"{url}/{name}/v1")

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 import json
 import logging
 import pickle
+import re
 import socket
 import ssl
 import threading
@@ -391,7 +392,8 @@ def _whole_frames(dialect, received):
             return text, False
         text += piece
         sent += b"\n" * (len(dialect.frame(piece)) - len(dialect.frame(piece).rstrip(b"\n")) - 1)
-    seal = dialect.mark.partition(b"\n")[0] + b"\n"
+    named, rest = re.match(rb"(event:.*\n)?(.*)", dialect.mark).groups()
+    seal = (named or b"") + rest + b"\n"
     return text, dialect.marked and len(received) >= len(sent + seal)
 
 

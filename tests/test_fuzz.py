@@ -17,8 +17,10 @@ from chatsdk.errors import ChatError
 from chatsdk.messages import Delta, Message, Query
 from chatsdk.providers import get
 from chatsdk.providers.aichatonline import AiChatOnline
+from chatsdk.providers.anthropic import Anthropic
 from chatsdk.providers.aura import Aura
 from chatsdk.providers.flowgpt import FlowGpt
+from chatsdk.providers.gemini import Gemini
 from chatsdk.providers.gigachat import GigaChat
 from chatsdk.providers.h2o import H2o
 from chatsdk.providers.ollama import Ollama
@@ -38,6 +40,7 @@ PROVIDERS = [
     GigaChat(access_token="a"), H2o(), FlowGpt(), AiChatOnline(), Aura(), Ollama(), Tgi(),
     OpenAI(api_key="a"), OpenAIResponses(api_key="a"), get("openrouter")(api_key="a"),
     get("litellm-proxy")(),
+    Anthropic(api_key="a"), Gemini(api_key="a"),
 ]
 
 # Documents with the words of all protocols, in places where they belong and where they do not.
@@ -50,6 +53,11 @@ words = st.sampled_from([
     "input_length", "id", "refusal", "reasoning", "reasoning_details", "x_groq", "type", "thinking",
     "response", "output", "item", "output_index", "status", "response.completed", "response.failed",
     "response.output_text.delta", "response.output_item.added", "function_call_output",
+    "text_delta", "message_stop", "message_delta", "content_block_start",
+    "content_block_delta", "content_block_stop", "content_block", "tool_use", "input_json_delta",
+    "partial_json", "signature", "thinking_delta", "citation", "input", "candidates", "parts",
+    "finishReason", "functionCall", "args", "thought", "thoughtSignature", "usageMetadata",
+    "promptTokenCount", "promptFeedback", "blockReason", "modelVersion", "responseId",
 ])
 leaves = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), words, st.text(max_size=5),
@@ -76,7 +84,30 @@ tokens = st.fixed_dictionaries(
     optional={"generated_text": leaves, "details": documents},
 )
 events = st.fixed_dictionaries({"event": st.sampled_from(["text", "error", "x"]), "data": leaves})
-frames = st.one_of(documents, choices, tokens, events).map(
+members = st.dictionaries(words, documents, max_size=3)
+blocks = st.fixed_dictionaries(
+    {"type": st.sampled_from([
+        "message_start", "content_block_start", "content_block_delta", "content_block_stop",
+        "message_delta", "message_stop", "message", "error", "ping",
+    ])},
+    optional={
+        "index": leaves, "usage": members, "message": members, "error": documents,
+        "content": documents,
+        "content_block": st.builds(lambda kind, rest: {**rest, "type": kind}, st.sampled_from(
+            ["text", "thinking", "tool_use", "server_tool_use", "redacted_thinking"]), members),
+        "delta": st.builds(lambda kind, rest: {**rest, "type": kind}, st.sampled_from(
+            ["text_delta", "thinking_delta", "input_json_delta", "signature_delta",
+             "citations_delta"]), members),
+    },
+)
+candidates = st.fixed_dictionaries(
+    {"candidates": st.lists(st.fixed_dictionaries(
+        {"content": st.fixed_dictionaries({"parts": st.lists(members, max_size=3)})},
+        optional={"finishReason": leaves},
+    ), max_size=2)},
+    optional={"usageMetadata": members, "modelVersion": leaves, "promptFeedback": members},
+)
+frames = st.one_of(documents, choices, tokens, events, blocks, candidates).map(
     lambda value: json.dumps(value, ensure_ascii=True).encode()
 )
 ends = st.sampled_from([b"\n", b"\r", b"\r\n", b"\n\n", b"\r\n\r\n", b""])

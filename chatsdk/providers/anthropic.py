@@ -736,17 +736,18 @@ class _Turn:
         self._open, self._json, self.length = dict(block), [], 0
 
     def _grow(self, delta: Delta, piece: Mapping[str, Any]) -> Delta:
-        block = self._open
-        if delta.reasoning:
+        block, kind = self._open, piece.get("type")
+        if kind == "thinking_delta":
             block["thinking"] = str(block.get("thinking") or "") + delta.reasoning
-        elif delta.tool_calls:
+        elif kind == "input_json_delta":
             self._json.append(delta.tool_calls[0].arguments)
             if block.get("type") != "tool_use":  # of the service's own tools
                 return attrs.evolve(delta, tool_calls=())
-        elif "signature" in piece:
-            block["signature"] = str(block.get("signature") or "") + (piece["signature"] or "")
-        elif "citation" in piece:
-            block["citations"] = [*(block.get("citations") or ()), piece["citation"]]
+        elif kind == "signature_delta":
+            signature = member(piece, "signature", str) or ""
+            block["signature"] = str(block.get("signature") or "") + signature
+        elif kind == "citations_delta":
+            block["citations"] = [*(block.get("citations") or ()), piece.get("citation")]
         return delta
 
     def _stop(self, delta: Delta, index: int) -> Delta:
