@@ -97,7 +97,7 @@ bench-quick: ## the same within two minutes, beside plain requests only
 
 # Each word is an environment .venv-interop-WORD, made with the packages of WITH_WORD (or the
 # package WORD), in which tests/interop/test_WORD_*.py run ("-" in WORD is "_" in the name).
-INTEROP = openai ollama huggingface-hub transformers litellm
+INTEROP = openai anthropic google-genai gigachat ollama huggingface-hub transformers litellm
 WITH_litellm = 'litellm[proxy]'
 # no SDK but a real model server; this version of torch has a build for CPUs
 WITH_transformers = torch==2.13.0 'transformers[serving]'
