@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import json
 import re
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 import attrs
 from attrs import field, frozen
-from attrs.validators import ge
+from attrs.validators import ge, instance_of, matches_re
 
 from chatsdk.errors import MissingCredentialsError, ProviderError, quoted, UnsupportedError
 from chatsdk.messages import (
@@ -151,10 +152,13 @@ class Anthropic(Provider):
     api_key: str | None = secret("ANTHROPIC_API_KEY")
     auth_token: str | None = secret("ANTHROPIC_AUTH_TOKEN")
     max_tokens: int = field(default=16_384, validator=ge(1))
-    version: str = "2023-06-01"
+    version: str = field(
+        default="2023-06-01", validator=[instance_of(str), matches_re(r"\d{4}-\d\d-\d\d")]
+    )
 
     def __attrs_post_init__(self) -> None:
-        if self.api_key is None and self.auth_token is None:
+        own = {"x-api-key", "authorization"} & {name.lower() for name in self.headers}
+        if self.api_key is None and self.auth_token is None and not own:
             raise MissingCredentialsError(
                 "anthropic needs a key: give api_key=... or set ANTHROPIC_API_KEY"
                 " (auth_token= or ANTHROPIC_AUTH_TOKEN for a bearer token)",
@@ -253,6 +257,11 @@ class Anthropic(Provider):
         for number, message in enumerate(query.messages):
             if message.role == "user" and not message.content:
                 raise UnsupportedError(f"anthropic takes no empty message; see messages[{number}]")
+            if message.role in ("system", "assistant") and message.media:
+                raise UnsupportedError(
+                    "anthropic takes images and documents from the user and from tools only; see"
+                    f" messages[{number}]"
+                )
 
     def count_tokens(self, query: Query, fetch: Fetch) -> int:
         """Return how many tokens a question has; nothing is billed for that."""
@@ -273,7 +282,7 @@ class Anthropic(Provider):
         models: dict[str, Model] = {}
         after = ""
         while True:
-            path = f"/models?limit={PAGE}" + (f"&after_id={after}" if after else "")
+            path = f"/models?limit={PAGE}" + (f"&after_id={quote(after)}" if after else "")
             event = parse(fetch(self._request("GET", path, repeatable=True)))
             entries = member(event, "data", list) if isinstance(event, dict) else None
             if entries is None:
@@ -293,10 +302,11 @@ class Anthropic(Provider):
         accept: str = "application/json",
         **details: Any,
     ) -> Request:
+        credential = {}
         if self.api_key is not None:
-            credential = {"x-api-key": self.api_key}
-        else:
-            credential = {"Authorization": f"Bearer {self.auth_token}"}
+            credential["x-api-key"] = self.api_key
+        elif self.auth_token is not None:
+            credential["Authorization"] = f"Bearer {self.auth_token}"
         protocol = {"Accept": accept, "anthropic-version": self.version, **credential}
         root = self.base_url if self.base_url.endswith("/v1") else f"{self.base_url}/v1"
         return Request(

@@ -144,7 +144,8 @@ class Gemini(Provider):
     )
 
     def __attrs_post_init__(self) -> None:
-        if self.api_key is None:
+        own = {"x-goog-api-key", "authorization"} & {name.lower() for name in self.headers}
+        if self.api_key is None and not own:
             raise MissingCredentialsError(
                 "gemini needs a key: give api_key=... or set GOOGLE_API_KEY or GEMINI_API_KEY",
                 provider=self.name,
@@ -204,6 +205,8 @@ class Gemini(Provider):
         for number, message in enumerate(query.messages):
             if message.role == "user" and not message.content:
                 raise UnsupportedError(f"gemini takes no empty message; see messages[{number}]")
+            if message.role == "system" and message.media:
+                raise UnsupportedError(f"gemini's system has text alone; see messages[{number}]")
 
     def count_tokens(self, query: Query, fetch: Fetch) -> int:
         """Return how many tokens a question has, tools and the system's text included."""
@@ -276,7 +279,8 @@ class Gemini(Provider):
         accept: str = "application/json",
         **details: Any,
     ) -> Request:
-        protocol = {"Accept": accept, "x-goog-api-key": str(self.api_key)}
+        credential = {} if self.api_key is None else {"x-goog-api-key": self.api_key}
+        protocol = {"Accept": accept, **credential}
         versioned = re.search(r"/v1(beta|alpha)?$", self.base_url) is not None
         root = self.base_url if versioned else f"{self.base_url}/v1beta"
         return Request(
@@ -435,7 +439,8 @@ def _answered(message: Message, *, dummies: bool) -> list[dict[str, Any]]:
         kept = ()
     if restored := _restored(kept, message.text, message.tool_calls):
         return restored
-    parts = [{"text": message.text}] if message.text else []
+    content = (message.content,) if isinstance(message.content, str) else message.content
+    parts = [_part(part) for part in content if part]
     calls = [next((dict(part) for part in kept if _is(part, call)), None) or _call(call)
              for call in message.tool_calls]
     if calls and dummies:

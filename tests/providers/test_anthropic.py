@@ -158,6 +158,20 @@ def test_a_token_is_sent_as_a_bearer(monkeypatch):
     assert "x-api-key" not in headers
 
 
+@pytest.mark.parametrize("name", ["X-Api-Key", "Authorization"])
+def test_a_header_with_a_key_is_a_key_too(name):
+    headers = Anthropic(headers={name: "mine"}).prepare(query(), Fetches()).headers
+
+    assert headers[name] == "mine"
+    assert {"x-api-key", "authorization"} & {other.lower() for other in headers} == {name.lower()}
+
+
+@pytest.mark.parametrize("version", ["", "latest", "2023-06-01\n", 5])
+def test_a_version_is_a_date(version):
+    with pytest.raises((TypeError, ValueError), match="version"):
+        provider(version=version)
+
+
 @pytest.mark.parametrize("field", ["api_key", "auth_token"])
 @pytest.mark.parametrize("key", BAD_KEYS)
 def test_a_key_that_no_header_can_hold_is_refused_without_being_shown(field, key):
@@ -249,6 +263,8 @@ def test_an_empty_answer_in_the_history_is_left_out():
     ([Message("system", "Be kind.")], "needs a message besides the system's"),
     (["Hi", ""], r"takes no empty message; see messages\[1\]"),
     ([Message("tool", "x", name="f")], "tool_call_id"),
+    (["Hi", Message("assistant", ("x", image(b"\x89PNG\r\n\x1a\n")))], r"see messages\[1\]"),
+    ([Message("system", ("x", image(b"\x89PNG\r\n\x1a\n"))), "Hi"], "from the user and from"),
 ])
 def test_what_has_no_form_in_a_message_is_refused_before_anything_is_sent(service, messages, words):
     with pytest.raises(UnsupportedError, match=words):

@@ -155,6 +155,19 @@ def test_the_environment_gives_what_the_services_own_tools_read(monkeypatch):
     assert Gemini(api_key="mine").api_key == "mine"
 
 
+def test_a_header_with_a_key_is_a_key_too():
+    headers = Gemini(headers={"X-Goog-Api-Key": "mine"}).prepare(query(), Fetches()).headers
+
+    assert headers["X-Goog-Api-Key"] == "mine"
+    assert "x-goog-api-key" not in headers
+
+
+def test_an_image_of_the_models_own_goes_back():
+    answer = Message("assistant", ("See", image(b"\x89PNG\r\n\x1a\n")))
+
+    assert [set(part) for part in contents("Hi", answer)[1]["parts"]] == [{"text"}, {"inlineData"}]
+
+
 @pytest.mark.parametrize("key", BAD_KEYS)
 def test_a_key_that_no_header_can_hold_is_refused_without_being_shown(key):
     with pytest.raises(ConfigurationError) as caught:
@@ -248,6 +261,7 @@ def test_turns_alternate():
     ([Message("system", "Be kind.")], "needs a message besides the system's"),
     (["Hi", ""], r"takes no empty message; see messages\[1\]"),
     ([Message("tool", "x", tool_call_id="f")], "the function's name"),
+    ([Message("system", ("x", image(b"\x89PNG\r\n\x1a\n"))), "Hi"], "system has text alone"),
 ])
 def test_what_has_no_form_in_a_message_is_refused_before_anything_is_sent(service, messages, words):
     with pytest.raises(UnsupportedError, match=words):
