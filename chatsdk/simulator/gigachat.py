@@ -278,7 +278,8 @@ class GigaChat(Service):
         tool, forced = offered(body)
         return Chat(frames if stream else _Document(frames), said(body["messages"]),
                     "text/event-stream" if stream else _JSON, _ids(request),
-                    limit=body.get("max_tokens"), tool=tool, forced=forced)
+                    limit=body.get("max_tokens"), tool=tool, forced=forced,
+                    schema=(body.get("response_format") or {}).get("schema"))
 
     def _cached(self, request: Recorded, prompt: int) -> int:
         """Return how many tokens are cached: the last prompt of the client's session."""

@@ -26,6 +26,11 @@ def problem(body: Mapping[str, Any]) -> str:
     if not isinstance(functions, list) or not all(
             isinstance(f, dict) and isinstance(f.get("name"), str) for f in functions):
         return "functions must have names"
+    wanted = body.get("response_format")
+    if wanted is not None and not (
+            isinstance(wanted, dict) and wanted.get("type") == "json_schema"
+            and isinstance(wanted.get("schema"), dict)):
+        return "response_format must be of type json_schema and have a schema"
     for name, allowed, bounds in _RANGES:
         value = body.get(name)
         if value is not None and (isinstance(value, (bool, str, list, dict)) or not allowed(value)):

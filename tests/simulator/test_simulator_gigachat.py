@@ -10,6 +10,7 @@ import uuid
 import pytest
 import requests
 
+from chatsdk import Client
 from chatsdk.simulator import Simulator
 
 SCOPE = {"scope": "GIGACHAT_API_PERS"}
@@ -245,10 +246,23 @@ def test_a_token_lives_as_long_as_it_says(http):
     ({"max_tokens": 1.5}, "max_tokens must be in range (0, +inf)"),
     ({"functions": [{}]}, "functions must have names"),
     ({"model": None}, "model is required"),
+    ({"response_format": {"type": "json_object"}},
+     "response_format must be of type json_schema and have a schema"),
 ])
 def test_bad_values_are_422(sim, http, change, message):
     assert refused(chat(sim, http, **change)) == (
         422, {"status": 422, "message": f"Invalid params: {message}"})
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_fits_the_schema_that_is_asked_for(sim, http, stream):
+    schema = {"type": "object", "properties": {"place": {"type": "string"}}}
+    form = {"type": "json_schema", "schema": schema, "strict": True}
+
+    with Client("gigachat", api_key="any", **sim.fields("gigachat")) as client:
+        reply = client.chat("Weather in Kazan?", response_format=form, stream=stream)
+
+    assert json.loads(reply.text) == {"place": "Kazan"}
 
 
 def test_an_unknown_model_is_404(sim, http):
