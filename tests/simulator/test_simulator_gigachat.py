@@ -255,12 +255,13 @@ def test_bad_values_are_422(sim, http, change, message):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_fits_the_schema_that_is_asked_for(sim, http, stream):
+def test_an_answer_fits_the_schema_that_is_asked_for(stream):
     schema = {"type": "object", "properties": {"place": {"type": "string"}}}
     form = {"type": "json_schema", "schema": schema, "strict": True}
 
-    with Client("gigachat", api_key="any", **sim.fields("gigachat")) as client:
-        reply = client.chat("Weather in Kazan?", response_format=form, stream=stream)
+    with Simulator() as sim:
+        with Client("gigachat", api_key="any", **sim.fields("gigachat")) as client:
+            reply = client.chat("Weather in Kazan?", response_format=form, stream=stream)
 
     assert json.loads(reply.text) == {"place": "Kazan"}
 
