@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import types
 
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
@@ -132,9 +131,21 @@ def test_the_stop_button_keeps_what_had_come(shell, serve, capsys):
     assert list(kept) == []
 
 
+class Forgetful:
+    """A kernel's display hook that keeps no values."""
+
+    def __init__(self, hook):
+        self._hook = hook
+
+    def __getattr__(self, name):
+        if name == "update_user_ns":
+            raise AttributeError(name)
+        return getattr(self._hook, name)
+
+
 def test_a_kernel_that_keeps_no_history_has_the_text_in_one_name(shell, serve, monkeypatch):
     serve("One two three four").play("cut")
-    monkeypatch.setattr(shell, "displayhook", types.SimpleNamespace(exec_result=None))
+    monkeypatch.setattr(shell, "displayhook", Forgetful(shell.displayhook))
 
     _, error = run(shell, "stream = client.stream('Hello', display=True)")
 
