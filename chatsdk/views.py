@@ -14,8 +14,8 @@ from chatsdk.inert import inert, literal
 
 # In a <pre> no formula is looked for; all it looks like is taken back.
 PRE = (
-    "white-space: pre-wrap; overflow-wrap: anywhere; text-align: left; font: inherit;"
-    " background: none; border: 0; margin: 0; padding: 0"
+    "white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere; text-align: left;"
+    " font: inherit; background: none; border: 0; margin: 0; padding: 0"
 )
 CELL = "text-align: left; vertical-align: top"
 QUIET = "opacity: 0.6; font-size: 85%"
