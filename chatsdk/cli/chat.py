@@ -20,6 +20,10 @@ from chatsdk.journal import json_line
 from chatsdk.messages import Answer
 from chatsdk.streams import Stream
 
+EARLY = {
+    "length": "the answer ended at the limit of tokens (--max-tokens)",
+    "content_filter": "the answer ended at the service's filter",
+}
 KEYS = {
     "Enter": "send",
     "Alt-Enter": "begin a new line",
@@ -44,9 +48,11 @@ class People(Screen):
                 shown.add(text)
 
     def ended(self, answer: Answer) -> None:
-        """Tell of a failure."""
+        """Tell of a failure, or of an answer that is not all that was to be said."""
         if answer.error is not None:
             complain(f"{answer.target}: {type(answer.error).__name__}: {answer.error}")
+        elif answer.reply is not None and answer.reply.finish_reason in EARLY:
+            self.tell(EARLY[answer.reply.finish_reason])
 
     def tell(self, text: str) -> None:
         """Tell something that no model said."""

@@ -13,6 +13,8 @@ from typing import Any, TextIO
 
 from chatsdk.controls import visible as visible
 
+STYLES = {"alive": "green", "missing": "yellow"}  # of cells in tables on a terminal
+
 
 def is_screen(stream: TextIO) -> bool:
     """Return whether a stream is a terminal that can move its cursor."""
@@ -65,5 +67,5 @@ def show_table(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> None:
     for head in heads:
         shown.add_column(head, overflow="fold")
     for row in rows:
-        shown.add_row(*(Text(visible(cell)) for cell in row))
+        shown.add_row(*(Text(visible(cell), STYLES.get(cell, "")) for cell in row))
     console(sys.stdout).print(shown)

@@ -181,6 +181,13 @@ def test_what_failed_is_told_and_can_be_asked_again(simulator, person):
     assert contents(asked(simulator)[1]) == ["one"]
 
 
+def test_an_answer_that_ended_early_is_told_as_such(simulator, person):
+    ada = person("gigachat")
+    simulator.play("length")
+
+    assert "the limit of tokens" in ada.says("one two three four")
+
+
 def test_the_model_and_the_system_message_can_be_changed(simulator, person):
     ada = person("gigachat")
     ada.says("one")

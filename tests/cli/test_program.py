@@ -261,7 +261,7 @@ def test_tables_are_wrapped_on_a_terminal_and_not_in_a_pipe(capsys):
     person = Person("providers", columns=60)
     assert person.leaves() == 0
     assert all(len(line) <= 60 for line in ESCAPES.sub("", person.screen).splitlines())
-    assert "\x1b[1m" in person.screen
+    assert "\x1b[1m" in person.screen and re.search(r"\x1b\[32malive *\x1b\[0m", person.screen)
 
     assert main(["providers"]) == 0
     assert "gone since autumn 2023; the software can be hosted" in capsys.readouterr().out
