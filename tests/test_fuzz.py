@@ -91,7 +91,8 @@ blocks = st.fixed_dictionaries(
         "message_delta", "message_stop", "message", "error", "ping",
     ])},
     optional={
-        "index": leaves, "usage": members, "message": members, "error": documents,
+        "index": leaves, "usage": st.one_of(members, leaves), "error": documents,
+        "message": st.one_of(members, leaves),
         "content": documents,
         "content_block": st.builds(lambda kind, rest: {**rest, "type": kind}, st.sampled_from(
             ["text", "thinking", "tool_use", "server_tool_use", "redacted_thinking"]), members),

@@ -620,8 +620,7 @@ def _message(event: dict[str, Any]) -> Delta:
     usage = member(event, "usage", dict)
     calls = [
         _call(index, block, json.dumps(member(block, "input", dict) or {}, ensure_ascii=False))
-        for index, block in enumerate(blocks)
-        if block.get("type") == "tool_use"
+        for index, block in enumerate(b for b in blocks if b.get("type") == "tool_use")
     ]
     return Delta(
         "".join(map(_text, blocks)),
@@ -721,6 +720,7 @@ class _Turn:
     def __init__(self) -> None:
         self.begun = False
         self.length = 0
+        self._calls = 0
         self._held = Delta()
         self._counts: dict[str, Any] = {}
         self._blocks: list[dict[str, Any]] = []
@@ -733,10 +733,11 @@ class _Turn:
         kind = event["type"]
         if kind == "content_block_start":
             self._start(event.get("content_block") or {})
+            delta = self._numbered(delta)
         elif kind == "content_block_delta":
             delta = self._grow(delta, event.get("delta") or {})
         elif kind == "content_block_stop":
-            delta = self._stop(delta, _index(event))
+            delta = self._stop(delta)
         elif kind == "message_stop":
             delta = attrs.evolve(delta, state=_state(self._blocks), raw=None)
         self.length += len(delta.text)
@@ -744,6 +745,14 @@ class _Turn:
 
     def _start(self, block: Mapping[str, Any]) -> None:
         self._open, self._json, self.length = dict(block), [], 0
+        self._calls += block.get("type") == "tool_use"
+
+    def _numbered(self, delta: Delta) -> Delta:
+        """Return a step whose call has its place among the calls, not among all blocks."""
+        if not delta.tool_calls:
+            return delta
+        (part,) = delta.tool_calls
+        return attrs.evolve(delta, tool_calls=(attrs.evolve(part, index=self._calls - 1),))
 
     def _grow(self, delta: Delta, piece: Mapping[str, Any]) -> Delta:
         block, kind = self._open, piece.get("type")
@@ -751,8 +760,8 @@ class _Turn:
             block["thinking"] = str(block.get("thinking") or "") + delta.reasoning
         elif kind == "input_json_delta":
             self._json.append(delta.tool_calls[0].arguments)
-            if block.get("type") != "tool_use":  # of the service's own tools
-                return attrs.evolve(delta, tool_calls=())
+            own = block.get("type") != "tool_use"  # of the service's own tools
+            return attrs.evolve(delta, tool_calls=()) if own else self._numbered(delta)
         elif kind == "signature_delta":
             signature = member(piece, "signature", str) or ""
             block["signature"] = str(block.get("signature") or "") + signature
@@ -760,7 +769,7 @@ class _Turn:
             block["citations"] = [*(block.get("citations") or ()), piece.get("citation")]
         return delta
 
-    def _stop(self, delta: Delta, index: int) -> Delta:
+    def _stop(self, delta: Delta) -> Delta:
         """Close a block; one whose arguments came at its start tells them now."""
         block, told = self._open, "".join(self._json)
         self._open = {}
@@ -770,7 +779,7 @@ class _Turn:
             self._blocks.append({"type": "tool_use"})
             if not told:
                 told = json.dumps(member(block, "input", dict) or {}, ensure_ascii=False)
-                part = ToolCallPart(index, arguments=told)
+                part = ToolCallPart(self._calls - 1, arguments=told)
                 delta = attrs.evolve(delta, tool_calls=(part,))
         elif block:
             self._blocks.append({**block, "input": parse(told.encode())} if told else block)
@@ -780,8 +789,8 @@ class _Turn:
         """Return a step whose usage has all counts that were told so far."""
         if delta.usage is None:
             return delta
-        event = delta.raw or {}
-        self._counts |= event.get("usage") or (event.get("message") or {}).get("usage") or {}
+        event = delta.raw
+        self._counts |= (event["message"] if event["type"] == "message_start" else event)["usage"]
         return attrs.evolve(delta, usage=_usage(self._counts))
 
     def _passed(self, delta: Delta) -> Delta | None:

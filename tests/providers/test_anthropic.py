@@ -753,6 +753,14 @@ def test_thoughts_and_calls_are_read(server):
     assert found.usage == Usage(400, 89, 489, 0, 40)
 
 
+def test_calls_are_numbered_among_themselves():
+    streamed = [part for delta in read(provider(), TOOLS) for part in delta.tool_calls]
+    (whole,) = read(provider(), ANSWER, **AS_JSON)
+
+    assert [part.index for part in streamed] == [0, 0, 0, 0, 1, 1, 1]
+    assert [part.index for part in whole.tool_calls] == [0]
+
+
 def test_a_document_is_read(server):
     found = reply(server, ANSWER)
 
