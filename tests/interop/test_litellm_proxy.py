@@ -47,6 +47,7 @@ def proxy(tmp_path_factory):
                     "model": "openai/text-embedding-3-small", **upstream}},
             ],
             "litellm_settings": {"telemetry": False, "num_retries": 0},
+            "router_settings": {"disable_cooldowns": True},
             "general_settings": {"master_key": KEY},
         }
         path = folder / "config.yaml"
@@ -150,6 +151,22 @@ def test_a_wrong_key_and_an_unknown_model_are_errors(proxy):
     assert "sk-wrong" not in str(refused.value)
     assert refused.value.status_code in (400, 401)  # 400: without a database it knows one key
     assert unknown.value.status_code in (400, 404)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_endpoint_of_anthropics_protocol_is_read(proxy, stream):
+    with Client("anthropic:made-up", api_key=KEY, base_url=proxy.url, **PATIENT) as made:
+        reply = made.chat("Hi", stream=stream, max_tokens=100)
+
+    assert (reply.text, reply.finish_reason, reply.provider) == (TEXT, "stop", "anthropic")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_tools_are_run_by_the_endpoint_of_anthropics_protocol(proxy, stream):
+    with Client("anthropic:items", api_key=KEY, base_url=proxy.url, **PATIENT) as made:
+        run = made.run("The weather in Paris", tools=[weather], stream=stream, max_tokens=100)
+
+    assert run.reply.text == "The function weather returned rain in Paris."
 
 
 @dataclasses.dataclass
