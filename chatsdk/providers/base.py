@@ -287,8 +287,8 @@ def text_alone(event: Any) -> str | None:
         (choice,) = event["choices"]
         said = choice["delta"]
         text = said["content"]
-        alone = len(said) == 1 and not choice.get("finish_reason") and "usage" not in event
-        alone = alone and type(text) is type(event["model"]) is str
+        beside = choice.get("finish_reason") or choice.get("index") or event.get("usage")
+        alone = len(said) == 1 and not beside and type(text) is type(event["model"]) is str
     except (TypeError, LookupError, ValueError):
         return None
     return text if alone else None

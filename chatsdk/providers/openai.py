@@ -49,13 +49,14 @@ from chatsdk.providers.base import (
     merged,
     models_in,
     Provider,
+    text_alone,
     vectors_in_order,
 )
 from chatsdk.providers.thoughts import Kept, ThinkTags
 from chatsdk.settings import secret, setting, url
 from chatsdk.wire import malformed, parse, Request, sse, whole
 
-DONE = object()  # what the frame [DONE] says
+DONE = b"[DONE]"
 END = object()  # what the proper end of a body says
 MARK = Delta(final=True)
 ENDED = Delta(final=True)  # the same without a mark: good only after a finish reason
@@ -400,18 +401,17 @@ class OpenAI(Provider):
         """Yield what the frames say: events, or the one document of an answer in one piece."""
         kind = body.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind.endswith("json"):
-            yield from whole(body, self.parse)
+            yield from whole(body, parse)
             yield DONE
         else:
-            yield from sse(body, self.parse)
+            yield from sse(body, parse, DONE)
         yield END
-
-    def parse(self, frame: bytes) -> Any:
-        """Return what a frame says: a JSON document or the end."""
-        return DONE if frame[:1] != b"{" and frame.strip() == b"[DONE]" else parse(frame)
 
     def decode(self, event: Any) -> Delta | None:
         """Return the step in an event of a stream or in a whole answer."""
+        text = text_alone(event)
+        if text:
+            return step(text, model=event["model"], id=member(event, "id", str), raw=event)
         if event is DONE or event is END:
             return MARK if event is DONE else ENDED
         if not isinstance(event, dict):
