@@ -50,6 +50,7 @@ from chatsdk.providers.base import (
     models_in,
     Provider,
     text_alone,
+    vector_in,
     vectors_in_order,
 )
 from chatsdk.providers.thoughts import Kept, ThinkTags
@@ -410,7 +411,7 @@ class OpenAI(Provider):
     def decode(self, event: Any) -> Delta | None:
         """Return the step in an event of a stream or in a whole answer."""
         text = text_alone(event)
-        if text:
+        if text and not ("error" in event or "x_groq" in event or event["choices"][0].get("index")):
             return step(text, model=event["model"], id=member(event, "id", str), raw=event)
         if event is DONE or event is END:
             return MARK if event is DONE else ENDED
@@ -428,31 +429,24 @@ class OpenAI(Provider):
             return None
         said = member(choice, "delta", dict) or member(choice, "message", dict) or {}
         finish = member(choice, "finish_reason", str) or None
-        text = said.get("content") or ""
-        thoughts = ""
+        text, thoughts = _parts(said.get("content") or "")
         state: dict[str, Any] | None = None
-        if type(text) is not str:
-            text, thoughts = _parts(text)
         if said.get("refusal"):
             text += member(said, "refusal", str) or ""
             state = {"refused": True}
-        if "reasoning_content" in said or "reasoning" in said:
-            thoughts += _reasoning(said)
+        thoughts += _reasoning(said)
         if said.get("reasoning_details"):
             state = {"reasoning_details": member(said, "reasoning_details", list)}
-        told = event.get("usage")
-        # By place: see `step`.
-        delta = step(
-            text,
-            FINISH.get(finish, finish) if finish else None,
-            usage_in(told) if told else _groq_usage(event) if "x_groq" in event else None,
-            thoughts,
-            _calls(said) if "tool_calls" in said or "function_call" in said else (),
-            False,
-            member(event, "model", str),
-            member(event, "id", str),
-            state,
-            event,
+        delta = Delta(
+            text=text,
+            finish_reason=FINISH.get(finish, finish) if finish else None,
+            usage=usage_in(event.get("usage")) or _groq_usage(event),
+            reasoning=thoughts,
+            tool_calls=_calls(said),
+            model=member(event, "model", str),
+            id=member(event, "id", str),
+            state=state,
+            raw=event,
         )
         told = text or thoughts or finish or delta.usage or delta.tool_calls or state
         return delta if told else None
@@ -672,9 +666,7 @@ def vector(value: Any, provider: str) -> list[float]:
         if sys.byteorder == "big":
             numbers.byteswap()
         value = numbers.tolist()
-    if not (isinstance(value, list) and value and {float, int}.issuperset(map(type, value))):
-        raise ProtocolError(f"{provider} gave a vector that is no list of numbers")
-    return value
+    return vector_in(value, provider)
 
 
 def usage_in(told: Any) -> Usage | None:
@@ -710,10 +702,12 @@ _NO_USAGE = Usage()
 
 def _groq_usage(event: Mapping[str, Any]) -> Usage | None:
     """Return what Groq tells beside; it may report a failure there, too."""
-    beside = event["x_groq"]
-    if isinstance(beside, dict) and beside.get("error"):
+    beside = event.get("x_groq")
+    if not isinstance(beside, dict):
+        return None
+    if beside.get("error"):
         raise ProviderError(f"groq failed inside its answer: {quoted(beside['error'])}")
-    return usage_in(beside.get("usage")) if isinstance(beside, dict) else None
+    return usage_in(beside.get("usage"))
 
 
 def _reasoning(said: Mapping[str, Any]) -> str:
@@ -723,17 +717,18 @@ def _reasoning(said: Mapping[str, Any]) -> str:
 
 
 def _parts(content: Any) -> tuple[str, str]:
-    """Return the text and the reasoning of a content in parts, as Mistral's models send it."""
+    """Return the text and the reasoning of a content, which is in parts from Mistral's models."""
+    if isinstance(content, str):
+        return content, ""
     if not isinstance(content, list):
         raise malformed("the content is neither a text nor a list", reprlib.repr(content))
-    texts, thoughts = [], []
+    texts: list[str] = []
+    thoughts: list[str] = []
     for part in content:
         if not isinstance(part, dict):
             raise malformed("a part of the content is no JSON object", reprlib.repr(part))
         if part.get("type") == "thinking":
-            thinking = part.get("thinking")
-            text, inner = ("", thinking) if isinstance(thinking, str) else _parts(thinking or [])
-            thoughts += [inner, text]
+            thoughts += _parts(part.get("thinking") or "")
         else:
             texts.append(member(part, "text", str) or "")
     return "".join(texts), "".join(thoughts)

@@ -189,8 +189,7 @@ class OpenAIResponses(OpenAI):
     def events(self, body: Any) -> Iterator[Any]:
         """Yield what the frames say: events, or the one document of an answer in one piece."""
         kind = body.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        read = whole if kind.endswith("json") else sse
-        return read(body, self.parse)
+        return whole(body, parse) if kind.endswith("json") else sse(body, parse, DONE)
 
     def decode(self, event: Any) -> Delta | None:
         """Return the step in an event of a stream or in a whole response."""
