@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .openai import check_messages, Chunks, completion, embeddings, OpenAI
+from .openai import Chunks, completion, embeddings, OpenAI
+from .openai_chat_checks import check_messages
 from .openai_checks import missing, Problem
 from .service import Chat, Document, phrase, Recorded, Refused
 from .vectors import vector
