@@ -396,7 +396,7 @@ class OpenAI(Provider):
     def decode(self, event: Any) -> Delta | None:
         """Return the step in an event of a stream or in a whole answer."""
         text = text_alone(event)
-        if text and not ("error" in event or "x_groq" in event or event["choices"][0].get("index")):
+        if text and "error" not in event and "x_groq" not in event:
             return step(text, model=event["model"], id=member(event, "id", str), raw=event)
         if event is DONE or event is END:
             return MARK if event is DONE else ENDED
