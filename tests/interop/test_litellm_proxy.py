@@ -43,6 +43,12 @@ def proxy(tmp_path_factory):
                 {"model_name": "items", "litellm_params": {
                     "model": "openai/gpt-5-mini", **upstream,
                     "api_base": sim.fields("openai-responses")["base_url"]}},
+                {"model_name": "claude", "litellm_params": {
+                    "model": "anthropic/claude-haiku-4-5", "api_key": "any",
+                    "api_base": sim.fields("anthropic")["base_url"]}},
+                {"model_name": "gemini", "litellm_params": {
+                    "model": "gemini/gemini-2.5-flash", "api_key": "any",
+                    "api_base": sim.fields("gemini")["base_url"] + "/v1beta"}},
                 {"model_name": "vectors", "litellm_params": {
                     "model": "openai/text-embedding-3-small", **upstream}},
             ],
@@ -109,7 +115,7 @@ def test_a_made_up_answer_comes_in_pieces(client):
 def test_the_first_model_is_asked_if_none_is_named(proxy):
     with Client("litellm-proxy", api_key=KEY, base_url=f"{proxy.url}/v1", **PATIENT) as made:
         assert {model.id for model in made.models()} == \
-            {"made-up", "passed-on", "items", "vectors"}
+            {"made-up", "passed-on", "items", "claude", "gemini", "vectors"}
         asked = made.chat("Hi", stream=False).model
 
     assert asked
@@ -136,6 +142,59 @@ def test_responses_are_read_and_their_reasoning_goes_back(proxy, stream):
 
     assert run.reply.text == "The function weather returned rain in Paris."
     assert run.reply.reasoning == "Let me think: a greeting wants an answer."
+
+
+@pytest.fixture
+def claude(proxy):
+    """Ask the proxy as Anthropic is asked."""
+    with Client("anthropic:claude", api_key=KEY, base_url=proxy.url, **PATIENT) as made:
+        yield made
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("effort", [None, "low"])
+def test_anthropics_answers_come_through_with_tools_and_thoughts(claude, proxy, effort, stream):
+    thinking = {"thinking": {"type": "enabled", "budget_tokens": 1024}} if effort else {}
+    run = claude.run("The weather in Paris", tools=[weather], stream=stream, extra_body=thinking)
+
+    assert run.text == "The function weather returned rain in Paris."
+    assert bool(run.reply.reasoning) == bool(effort)
+    assert proxy.sim.requests[-1].service == "anthropic"
+
+
+def test_a_claude_is_asked_in_openais_form_as_well(client, proxy):
+    run = client.run("The weather in Paris", tools=[weather], model="claude")
+
+    assert run.text == "The function weather returned rain in Paris."
+    assert proxy.sim.requests[-1].service == "anthropic"
+
+
+def test_an_answer_in_anthropics_form_that_breaks_is_not_taken_for_whole(claude, proxy):
+    proxy.sim.play("cut", service="anthropic")
+
+    with pytest.raises(ChatError) as caught:
+        claude.chat("Hi")
+
+    whole = "Hello! How can I help you today?"
+    text = caught.value.partial.text if caught.value.partial else ""
+    assert whole.startswith(text) and text != whole
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_geminis_answers_come_through_with_tools(proxy, stream):
+    with Client("gemini:gemini", api_key=KEY, base_url=proxy.url, **PATIENT) as made:
+        run = made.run("The weather in Paris", tools=[weather], stream=stream)
+
+    assert run.text == "The function weather returned rain in Paris."
+    assert proxy.sim.requests[-1].service == "gemini"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_gemini_is_asked_in_openais_form_as_well(client, proxy, stream):
+    run = client.run("The weather in Paris", tools=[weather], model="gemini", stream=stream)
+
+    assert "rain in Paris" in run.text  # the proxy wraps a result once more
+    assert proxy.sim.requests[-1].service == "gemini"
 
 
 def test_a_wrong_key_and_an_unknown_model_are_errors(proxy):
