@@ -250,6 +250,8 @@ class Anthropic(Provider):
         """Refuse what has no form here, before anything is sent."""
         super().check(query)
         self._settings(query)
+        if not all(map(str.strip, query.stop)):
+            raise UnsupportedError("anthropic stops at no blanks alone; see stop")
         special = tuple(m for m in query.messages if m.role == "tool" or m.tool_calls)
         _turns(special)  # texts alone have no flaw to find but these:
         if all(message.role == "system" for message in query.messages):

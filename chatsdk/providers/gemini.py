@@ -175,6 +175,8 @@ class Gemini(Provider):
         """Return the body without what is said."""
         if len(query.stop) > MOST_STOPS:
             raise UnsupportedError(f"gemini takes at most {MOST_STOPS} texts to stop at")
+        if not all(query.stop):
+            raise UnsupportedError("gemini stops at no empty text; see stop")
         if query.temperature is not None and query.temperature > 2:
             raise UnsupportedError("temperature for gemini is 0 to 2")
         config = given(

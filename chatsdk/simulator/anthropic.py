@@ -99,7 +99,7 @@ class _Plan:
 
 def _ended(reason: str, voice: Voice) -> dict[str, object]:
     """Return why an answer ended."""
-    if reason == "content_filter":
+    if reason == "content_filter" or voice.scenario == "refusal":
         details = {"type": "refusal", "category": None, "explanation": None}
         return {"stop_reason": "refusal", "stop_sequence": None, "stop_details": details}
     told = "tool_use" if voice.tool else _STOPS[reason]
@@ -125,6 +125,10 @@ class _Events(Voice):
         self.index = -1
         self.open = False
         self.thoughts: list[Block] | None = None
+
+    def text(self, piece: str) -> bytes:
+        """Return the event with a piece of text; nothing if the model refuses."""
+        return b"" if self.scenario == "refusal" else super().text(piece)
 
     def frame(self, piece: str) -> bytes:
         """Return the event with a piece of text, and those that have to come before it."""
@@ -202,7 +206,7 @@ class _Document(Whole):
 
     def document(self, reason: str) -> bytes:
         """Return the message with all of its blocks."""
-        text = "".join(self.said)
+        text = "" if self.scenario == "refusal" else "".join(self.said)
         thoughts = self.plan.thoughts(self.scenario)
         calls = self.plan.made(self.scenario) if self.tool else []
         content = [*thoughts, *([{"type": "text", "text": text}] if text else ()), *calls]
@@ -218,8 +222,8 @@ class Anthropic(Service):
 
     name = "anthropic"
     stages = ("count", "models")
-    special = frozenset({"no-finish", "no-done", "content-filter", "reasoning", "redacted",
-                         "function-call", "parallel-calls", "quota", "context"})
+    special = frozenset({"no-finish", "no-done", "content-filter", "refusal", "reasoning",
+                         "redacted", "function-call", "parallel-calls", "quota", "context"})
 
     def __init__(self, *, secure: bool = False) -> None:
         super().__init__(secure=secure)

@@ -330,6 +330,14 @@ def test_a_temperature_above_one_is_refused_before_anything_is_sent(service):
     assert len(service.calls) == 0
 
 
+@pytest.mark.parametrize("stop", ["", "\n", ["x", " "]])
+def test_a_stop_of_blanks_is_refused_before_anything_is_sent(service, stop):
+    with pytest.raises(UnsupportedError, match="blanks alone"):
+        anthropic().chat("Hi", stop=stop)
+
+    assert len(service.calls) == 0
+
+
 @pytest.mark.parametrize("name, value", [("temperature", 0.5), ("top_p", 0.5), ("top_k", 5)])
 def test_newer_versions_of_the_api_have_no_sampling(service, name, value):
     with pytest.raises(UnsupportedError, match=f"has no {name}"):
@@ -1127,8 +1135,12 @@ def test_everything_else_is_asked_of_the_same_service():
         assert (limited.text, limited.finish_reason) == ("1, 2, ", "length")
         stopped = asking.chat("Count to 9", stop="4")
         assert (stopped.text, stopped.finish_reason) == ("1, 2, 3, ", "stop")
-        whole = asking.chat("Hi", extra_body={"stream": False})
+        whole = asking.chat("Hi", stream=False, reasoning_effort="low")
         assert whole.text == asking.chat("Hi").text
+        assert whole.reasoning and whole.state
+        sim.play("refusal")
+        refused = asking.chat("Hi")
+        assert (refused.text, refused.finish_reason) == ("", "content_filter")
         for name, kind in (("quota", QuotaExceededError), ("context", ContextLengthError)):
             sim.play(name)
             with pytest.raises(kind):

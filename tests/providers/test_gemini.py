@@ -312,7 +312,7 @@ def test_every_parameter_that_is_listed_changes_the_request(service, name):
 
 
 @pytest.mark.parametrize("name, value, words", [
-    ("temperature", 2.1, "0 to 2"), ("stop", list("abcdef"), "at most 5"),
+    ("temperature", 2.1, "0 to 2"), ("stop", list("abcdef"), "at most 5"), ("stop", "", "empty"),
     ("tool_choice", "weather", "tool_choice"), ("tool_choice", {"name": "x"}, "tool_choice"),
     ("reasoning_effort", "none", "always thinks"),
 ])
@@ -1033,6 +1033,10 @@ def test_everything_else_is_asked_of_the_same_service():
             else:
                 with pytest.raises(StreamInterruptedError):
                     asking.chat("Hi")
+        whole = asking.chat("Hi", stream=False, reasoning_effort="low")
+        assert whole.text == asking.chat("Hi").text
+        assert whole.reasoning and whole.state
+        assert sim.requests[-2].path == f"/v1beta/models/{NEW}:generateContent"
         assert asking.count_tokens("One two") == 2
         assert NEW in [model.id for model in asking.models()]
         limited = asking.chat("Count to 9", max_tokens=2)

@@ -202,6 +202,12 @@ def tool(**changes):
     ({"frequency_penalty": 1}, "frequency_penalty: Extra inputs are not permitted"),
     ({"max_tokens": 0}, "max_tokens: Input should be greater than or equal to 1"),
     ({"max_tokens": True}, "max_tokens: Input should be a valid integer"),
+    ({"tools": "x"}, "tools: Input should be a valid list"),
+    ({"tools": ["x"]}, "tools.0.custom: Input should be a valid dictionary"),
+    ({"output_config": {"format": {"type": "json_schema", "schema": {}, "name": "x"}}},
+     "output_config.format: Extra inputs"),
+    ({"output_config": {"format": {"type": "json_schema", "schema": {"anyOf": [CITY]}}}},
+     "'additionalProperties' must be explicitly set"),
     ({"max_tokens": 128_001}, "max_tokens: 128001 > 128000, which is the maximum allowed number "
                               "of output tokens for claude-opus-5-5"),
     ({"model": OLD, "temperature": 1.1}, "temperature: range: 0..1"),
@@ -263,6 +269,27 @@ def test_what_is_wrong_is_refused_in_the_services_words(sim, http, changes, mess
     assert message in answer.json()["error"]["message"]
 
 
+def test_a_body_is_an_object_with_a_limit(sim, http):
+    for body, message in (([], "expected an object"),
+                          ({"model": OPUS, "messages": HI, "max_tokens": None}, "valid integer")):
+        answer = post(sim, http, body)
+        assert answer.status_code == 400 and message in answer.json()["error"]["message"]
+
+
+def test_a_body_has_at_most_32_mb(sim, http):
+    answer = ask(sim, http, [{"role": "user", "content": "x" * 2 ** 25}])
+
+    assert (answer.status_code, answer.json()["error"]["type"]) == (413, "request_too_large")
+
+
+def test_tools_of_the_services_own_are_taken(sim, http):
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    schema = {"enum": [{"type": "object"}], "properties": {}}
+    config = {"format": {"type": "json_schema", "schema": schema}}
+
+    assert ask(sim, http, tools=[search], output_config=config).json()["stop_reason"] == "end_turn"
+
+
 PNG = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
 
 
@@ -320,12 +347,14 @@ RESULT = {"type": "tool_result", "tool_use_id": "a", "content": "sunny"}
     ([{**RESULT, "tool_use_id": "b"}], "`tool_use` ids were found without"),
     ([RESULT, {**RESULT, "tool_use_id": "b"}], "unexpected `tool_use_id` found in"),
     ([RESULT, RESULT], "each tool_use must have a single result"),
+    ([RESULT, "calls"], "`tool_use` ids must be unique"),
     ([], "`tool_use` ids were found without")])
 def test_each_call_has_one_result_at_the_head_of_the_next_turn(sim, http, blocks, message):
-    content = [{"type": "text", "text": b} if b == "text" else b for b in blocks]
+    content = [{"type": "text", "text": b} if b == "text" else b for b in blocks if b != "calls"]
     after = [{"role": "user", "content": content}] if content else []
+    calls = [CALL, CALL] if "calls" in blocks else [CALL]
 
-    answer = ask(sim, http, [*HI, {"role": "assistant", "content": [CALL]}, *after], model=OLD)
+    answer = ask(sim, http, [*HI, {"role": "assistant", "content": calls}, *after], model=OLD)
 
     assert answer.status_code == 400
     assert message in answer.json()["error"]["message"]
@@ -469,12 +498,28 @@ def test_the_end_may_lack_its_mark_or_its_reason(sim, http, name, last):
     assert ("message_delta" in types) == (name != "no-finish")
 
 
+def test_a_document_may_lack_its_reason(sim, http):
+    sim.play("no-finish")
+
+    assert "stop_reason" not in ask(sim, http).json()
+
+
 def test_a_classifier_may_end_the_answer(http):
     with Simulator(reply=["a", "b"], scenario="content-filter") as sim:
         answer = ask(sim, http).json()
 
     assert answer["content"][0]["text"] == "a"
     assert (answer["stop_reason"], answer["stop_details"]["type"]) == ("refusal", "refusal")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_model_may_refuse(sim, http, stream):
+    sim.play("refusal")
+
+    answer = ask(sim, http, stream=stream)
+
+    found = {"content": blocks(answer), **events(answer)[-2]["delta"]} if stream else answer.json()
+    assert (found["content"], found["stop_reason"]) == ([], "refusal")
 
 
 def test_the_cache_is_written_once_and_then_read(sim, http):

@@ -217,6 +217,16 @@ def test_a_level_of_thought_is_for_newer_models(sim, http):
     assert refusal(answer)[2] == "Thinking level is not supported for this model."
 
 
+def test_a_body_is_an_object(sim, http):
+    answer = post(sim, http, f"{NEW}:generateContent", [])
+
+    assert "Expected an object" in refusal(answer)[2]
+
+
+def test_one_turn_and_one_part_need_no_list(sim, http):
+    assert ask(sim, http, {"parts": {"text": "Hi"}}).status_code == 200
+
+
 def test_names_may_be_in_snake_case(sim, http):
     answer = ask(sim, http, system_instruction={"parts": [{"text": "Be kind."}]},
                  generation_config={"max_output_tokens": 1},
@@ -326,7 +336,8 @@ def test_signatures_of_earlier_turns_may_be_missing_but_not_wrong(sim, http):
 @pytest.mark.parametrize("members, value", [
     ({"responseJsonSchema": CITY}, {"city": "Rome"}),
     ({"responseSchema": {"type": "OBJECT", "properties": {"city": {
-        "type": "STRING", "enum": ["Oslo", "Rome"]}}}}, {"city": "Oslo"}), ({}, {})])
+        "type": "STRING", "enum": ["Oslo", "Rome"]}}}}, {"city": "Oslo"}), ({}, {}),
+    ({"responseSchema": {"anyOf": [{"type": "INTEGER", "nullable": True}]}}, 1)])
 def test_a_schema_is_followed(sim, http, members, value):
     answer = ask(sim, http, [{"parts": [{"text": "In Rome"}]}],
                  **config(responseMimeType="application/json", **members))
@@ -351,6 +362,12 @@ def test_a_prompt_may_be_blocked(sim, http, stream):
     found, = steps(answer) if stream else [answer.json()]
     assert found["promptFeedback"] == {"blockReason": "PROHIBITED_CONTENT"}
     assert "candidates" not in found
+
+
+def test_a_document_may_lack_its_reason(sim, http):
+    sim.play("no-finish")
+
+    assert "finishReason" not in ask(sim, http).json()["candidates"][0]
 
 
 def test_a_stream_without_a_reason_is_not_complete(sim, http):
