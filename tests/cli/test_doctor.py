@@ -337,6 +337,7 @@ def test_what_is_no_proxy_is_told(examined, key, monkeypatch):
     assert "Is that a proxy?" in step(findings, "proxy")["advice"]
 
 
+@pytest.mark.chat_network  # by way of a proxy on this machine, which goes no further
 def test_a_plain_address_behind_a_proxy_needs_no_tunnel(serve, examined, key, monkeypatch):
     proxy = serve(said("Hi"))
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
