@@ -92,6 +92,7 @@ ADVICE: dict[type[ChatError], Advice] = {
         "as often as max_attempts says", "error.attempts has the replies; try a simpler type"
     ),
     errors.TurnsExceededError: Advice("no", "raise max_turns, or see in error.run what it tries"),
+    errors.CassetteError: Advice("no"),  # what is missing says itself how to come by it
     errors.JournalError: Advice("no"),
 }
 

@@ -52,6 +52,7 @@ BODIES = ("json", "form")
 COMPARED = 200  # exchanges of which the nearest is looked for
 LOCK_WAIT = 10.0  # s that a writer waits for others
 POLL = 0.005  # s, between two looks at a lock that others hold: flock has no timeout
+TO_RECORD = "with record= as well, what is missing is asked for and recorded"
 EXCERPT = 60  # characters of a value that differs
 
 _turn = threading.Lock()  # between threads, where files cannot be locked
@@ -312,7 +313,8 @@ def broken(exchange: RecordedExchange, watch: Watch) -> Exception:
     assert fault is not None
     if fault.kind == "left":
         return CassetteError(
-            "the recording of this answer ends here: whoever read it then closed it before its end"
+            "the recording of this answer ends here: whoever read it then closed it before its end",
+            advice=TO_RECORD,
         )
     if fault.kind == "timeout":
         if fault.phase == "total":
@@ -659,11 +661,14 @@ class Player:
         if self._strict and self._place == len(self._order):
             return CassetteError(
                 f"{name} has no answer to {what}: all {len(self._order)} exchanges have been"
-                " replayed, and match='strict' replays each once"
+                " replayed, and match='strict' replays each once",
+                advice=TO_RECORD,
             )
         nearest = self._order[self._place] if self._strict else _nearest(asked, self._exchanges)
         if nearest is None:
-            return CassetteError(f"{name} has no answer to {what}: nothing is recorded in it")
+            return CassetteError(
+                f"{name} has no answer to {what}: nothing is recorded in it", advice=TO_RECORD
+            )
         differences = _differences(nearest, asked)
         which = "next" if self._strict else "nearest"
         return CassetteError(
@@ -671,6 +676,7 @@ class Player:
             f" {nearest.line}, {nearest.method} {path_of(nearest.url)}, where "
             + ("; ".join(differences) or "all is the same, and match='strict' replays it once"),
             nearest=nearest,
+            advice=TO_RECORD,
         )
 
 
