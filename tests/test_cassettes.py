@@ -359,7 +359,8 @@ def test_a_question_that_was_not_recorded_shows_the_nearest_one(tape, three):
     assert "line 6" in str(met.value)
     assert "body.messages[0].content was 'other' and is 'othor'" in str(met.value)
     assert "body.temperature was 0.5 and is 1.0" in str(met.value)
-    assert str(met.value).endswith("with record= as well, what is missing is asked for and recorded")
+    assert str(met.value).endswith("with record= as well, what is missing is asked for and"
+                                   " recorded")
     assert met.value.nearest.body["messages"][0]["content"] == "other"
     assert not met.value.retryable
     assert pickle.loads(pickle.dumps(met.value)).nearest == met.value.nearest
