@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from chatsdk.checks import check_text, option, PARAMETERS
-from chatsdk.errors import unknown, UnsupportedError
+from chatsdk.errors import ChatError, unknown, UnsupportedError
 from chatsdk.hooks import NAMES
 from chatsdk.messages import Message, Query
 from chatsdk.providers.base import Provider
@@ -66,8 +66,12 @@ def query_for(
         options=options,
         **fields,
     )
-    provider.check(query)
     asked = provider.model_of(query)
+    try:
+        provider.check(query)
+    except ChatError as error:
+        error.provider, error.target = provider.name, f"{provider.name}:{asked}"
+        raise
     if provider.models and asked not in provider.models:
         log.info("%s: model %r is not among those known here", provider.name, asked)
     return query

@@ -74,7 +74,7 @@ def _schema(hint: Any, where: str, above: list[Any], definitions: dict[str, Any]
         return {"type": "object", **values}
     members = _members(hint)
     if members is None:
-        raise TypeError(f"{where}: {hint!r} has no JSON schema")
+        raise TypeError(f"{where}: {hint!r} has no JSON schema; a dataclass has one")
     if hint in above:
         definitions.setdefault(hint.__name__, {})  # filled in where the class began
         return {"$ref": f"#/$defs/{hint.__name__}"}
@@ -278,7 +278,7 @@ def build(hint: Any, value: Any, where: str = "it") -> Any:
 def _built_object(kind: Any, value: Any, where: str) -> Any:
     members = _members(kind)
     if members is None:
-        raise TypeError(f"{where}: {kind!r} has no JSON schema")
+        raise TypeError(f"{where}: {kind!r} has no JSON schema; a dataclass has one")
     _expect(value, dict, "an object", where)
     known = {member.name: member for member in members}
     missing = [member.name for member in members if member.required and member.name not in value]

@@ -110,7 +110,7 @@ def tool_of(
     for parameter in _parameters(function, name):
         where = f"parameter {parameter.name!r} of {name}"
         if parameter.name not in hints:
-            raise TypeError(f"{where} has no type hint")
+            raise TypeError(f"{where} has no type hint; give it one")
         properties[parameter.name] = schema_of(hints[parameter.name], where)
         if parameter.name in explained:
             properties[parameter.name].setdefault("description", explained[parameter.name])

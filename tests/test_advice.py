@@ -282,6 +282,17 @@ def test_a_failure_of_each_service_says_as_much(simulator, name):
     assert error.advice and str(error).endswith(f"; {error.advice}")
 
 
+def test_what_a_service_cannot_do_names_it_before_anything_is_sent(serve):
+    server = serve(said("Hi"))
+    question = {"role": "tool", "content": "12:00"}  # of which function?
+
+    with client_of(server) as client, pytest.raises(errors.UnsupportedError) as caught:
+        client.chat([question], model="GigaChat-2")
+
+    assert (caught.value.provider, caught.value.target) == ("gigachat", "gigachat:GigaChat-2")
+    assert (caught.value.attempts, server.requests) == (0, [])
+
+
 def test_a_key_that_the_service_quotes_is_blotted_out_of_every_part(serve):
     quoting = document({"message": "bad key a-token here"}, "400 Bad Request")
 

@@ -17,7 +17,7 @@ from servers import answer, chunk, document, frame, gigachat, head, said
 import chatsdk
 from chatsdk import CancelledError, Client, Embeddings
 from chatsdk import hooks as hooks_module
-from chatsdk import Notice, RateLimitError, RetryPolicy, ServerError, Usage
+from chatsdk import mapping, Notice, RateLimitError, RetryPolicy, ServerError, Usage
 from chatsdk.hooks import attach, Hooks, NAMES
 from chatsdk.providers.gigachat import GigaChat
 from chatsdk.simulator import Simulator
@@ -305,6 +305,51 @@ def test_each_call_of_a_map_is_told(serve, told):
     assert all(found.ok for found in answers)
     assert sorted(told.names) == ["reply"] * 3 + ["request"] * 3
     assert len({notice.call for _, notice in told.notices}) == 3
+
+
+TOLD_ELSEWHERE = []
+
+
+def tell_elsewhere(notice):
+    TOLD_ELSEWHERE.append(notice.query.messages[0].content)
+
+
+@pytest.fixture
+def workers():
+    """Close the clients that the "workers" of this very process have kept."""
+    yield
+    for client in mapping._clients.values():
+        client.close()
+    mapping._clients.clear()
+    TOLD_ELSEWHERE.clear()
+
+
+def test_hooks_travel_to_the_workers_of_an_executor(serve, workers):
+    with client_of(serve(said("Hi")), on_reply=tell_elsewhere, max_retries=2) as client:
+        with ThreadPoolExecutor(2) as executor:
+            answers = list(client.map(["a", "b"], executor=executor))
+
+    assert all(found.ok for found in answers)
+    assert sorted(TOLD_ELSEWHERE) == ["a", "b"]
+
+
+def test_a_hook_that_cannot_travel_is_refused_before_anything_is_sent(serve):
+    server = serve(said("Hi"))
+
+    with client_of(server, on_reply=lambda notice: None, max_retries=2) as client:
+        with ThreadPoolExecutor(2) as executor:
+            with pytest.raises(chatsdk.ConfigurationError, match="on_reply cannot be sent"):
+                list(client.map(["a"], executor=executor))
+
+    assert server.requests == []
+
+
+def test_each_call_behind_stream_all_is_told(serve, told):
+    with client_of(serve(said("a", "b")), told) as client:
+        pairs = list(client.stream_all("Hi", ["gigachat:a", "gigachat:b"]))
+
+    assert len(pairs) == 4
+    assert sorted(told.names) == ["reply", "reply", "request", "request"]
 
 
 def test_a_hook_makes_a_question_of_a_journal_no_other_one(serve, told, tmp_path):
