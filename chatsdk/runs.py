@@ -77,6 +77,11 @@ class Run:
     def __str__(self) -> str:
         return self.text
 
+    def _repr_markdown_(self) -> str:
+        from chatsdk.views import conversation_markdown
+
+        return conversation_markdown(self.messages)
+
 
 Step = Union[Delta, ToolResult]
 

@@ -83,4 +83,6 @@ def test_structured_work_runs(run):
     assert shown["extract"][0]["text/plain"] == "City(name='Rome', millions=2.75)"
     assert shown["map"][-1]["text/plain"] == "City(name='Lima', millions=10.1)"
     assert shown["again"][0]["text/plain"] == "0"
-    assert shown["tools"][0]["text/plain"] == "{'city': 'Rome'}"
+    transcript = shown["tools"][0]["text/markdown"]
+    assert transcript.startswith("**user**\n\n> What is the weather in Rome?\n\n**assistant**")
+    assert "The function weather returned" in transcript

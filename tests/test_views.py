@@ -7,7 +7,7 @@ import sys
 from attrs import evolve
 import pytest
 
-from chatsdk import Message, Reply, ToolCall, Usage
+from chatsdk import Message, Reply, Run, ToolCall, Usage
 from chatsdk.conversation import Conversation
 from chatsdk.media import user
 from chatsdk.views import columns_html, conversation_markdown, facts, text_html
@@ -84,6 +84,16 @@ def test_a_conversation_is_shown_as_a_transcript():
         "**system**", "", "> Be brief.", "",
         "**user**", "", "> Hi", "> ", "> **assistant**", "",
         "**assistant**", "", "> - a", "> - b",
+    ]
+
+
+def test_a_run_is_shown_as_a_transcript_with_its_calls():
+    call = ToolCall("1", "weather", {}, "{}")
+    run = Run((Message("user", "Hi"), Message("assistant", tool_calls=(call,))))
+
+    assert run._repr_markdown_().split("\n") == [
+        "**user**", "", "> Hi", "", "**assistant**", "",
+        "> <code>weather&#40;&#123;&#125;&#41;</code>",
     ]
 
 
