@@ -20,6 +20,7 @@ from chatsdk.errors import (
     APIConnectionError,
     APIStatusError,
     APITimeoutError,
+    AuthenticationError,
     CancelledError,
     ChatError,
     ConfigurationError,
@@ -36,6 +37,7 @@ TRANSIENT = {408, 425, 429, 500, 502, 503, 504, 529}
 QUOTA = ("insufficient_quota", "billing", "quota_exceeded", "credit", "usage limit", "spend_limit")
 REFILLED = "PerMinute"  # Gemini says "billing" of every quota; one of this name is full soon
 NO_CREDIT = "credit balance is too low"  # which Anthropic says with 400
+NO_KEY = "API_KEY_INVALID"  # so does Google of a wrong key
 # Google's form of Retry-After, in the body: https://cloud.google.com/apis/design/errors
 _RETRY_DELAY = re.compile(r'"retryDelay":\s*"(\d{1,9}(?:\.\d{1,9})?)s"')
 TOO_LONG = (  # what services say when messages are longer than the model's context
@@ -201,7 +203,7 @@ def refusal(response: requests.Response, body: bytes, request: Request, name: st
         "request_id": request_id_in(headers),
         "retryable": status in TRANSIENT and worth_it,
         "retry_after": retry_after,
-        "advice": request.advice.get(status),
+        "advice": request.advice.get(401 if kind is AuthenticationError else status),
     }
     if kind is RedirectError:
         details["location"] = headers.get("Location")
@@ -269,6 +271,8 @@ def _kind(status: int, text: str) -> type[APIStatusError]:
         return QuotaExceededError
     if status == 400 and NO_CREDIT in text:
         return QuotaExceededError
+    if status == 400 and NO_KEY in text:
+        return AuthenticationError
     if status in (400, 413, 422) and any(word in text.lower() for word in TOO_LONG):
         return ContextLengthError
     return status_error(status)

@@ -73,6 +73,7 @@ MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY", "any": "ANY"}
 MOST_STOPS = 5
 UNSIGNED = "skip_thought_signature_validator"  # Google's word for calls that are not its own
 ADVICE = {
+    401: "is the key in api_key= or GOOGLE_API_KEY current?",
     403: "may the key in api_key= or GOOGLE_API_KEY use this API and model?",
     404: "client.models() lists the models",
     429: "see https://ai.google.dev/gemini-api/docs/rate-limits",

@@ -963,8 +963,10 @@ def test_a_prompt_that_is_too_long_has_its_own_class(server):
 def test_a_key_that_is_none_is_told_in_the_services_words(server):
     server.post(URL, body=recorded("gemini_error_400.json"), status=400, **AS_JSON)
 
-    with pytest.raises(BadRequestError, match="API key not valid"):
+    with pytest.raises(AuthenticationError, match="API key not valid.*GOOGLE_API_KEY") as caught:
         gemini().chat("Hi")
+
+    assert caught.value.status_code == 400
 
 
 # Over real connections
