@@ -11,7 +11,7 @@ import attrs
 
 from chatsdk.advice import explain
 from chatsdk.checks import messages_from
-from chatsdk.errors import ExtractionError
+from chatsdk.errors import ExtractionError, UnsupportedError
 from chatsdk.messages import Message, Reply
 from chatsdk.schemas import build, schema_of
 
@@ -50,14 +50,21 @@ def extract(
         raise ValueError("max_attempts must be an int of 1 or more")
     wanted = _Wanted.of(kind)
     said = list(messages_from(messages))
-    if native:
-        params = {**params, "response_format": wanted.format}
-    else:
-        said.insert(0, Message("system", PROMPT.format(schema=json.dumps(wanted.schema))))
+    in_words = Message("system", PROMPT.format(schema=json.dumps(wanted.schema)))
+    form = {"response_format": wanted.format} if native else {}
+    if not native:
+        said.insert(0, in_words)
     attempts: list[Reply] = []
     problems: list[str] = []
     while len(attempts) < max_attempts:
-        reply = ask(said, **params)
+        try:
+            reply = ask(said, **{**params, **form})
+        except UnsupportedError:
+            if not form:
+                raise
+            said.insert(0, in_words)  # the service has no form for this schema
+            form = {}
+            continue
         attempts.append(reply)
         try:
             return wanted.read(reply.text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 
 import pytest
@@ -1123,6 +1124,25 @@ def test_a_run_with_tools_returns_thoughts_as_they_came(scenario, model, effort)
     assert [result.call.name for result in run.results] == names
     assert run.text == f"The function {names[-1]} returned {'5' if names[1:] else 'sunny in Rome'}."
     assert run.usage.total_tokens
+
+
+@dataclasses.dataclass
+class Counted:
+    """How often each word comes up."""
+
+    words: dict[str, int]
+
+
+def test_an_object_without_a_form_there_is_asked_for_in_words():
+    with Simulator(reply='{"words": {"a": 2}}') as sim, anthropic(
+        **sim.fields("anthropic")
+    ) as asking:
+        found = asking.extract("a b a", Counted)
+
+    (asked,) = sim.requests
+    assert found == Counted({"a": 2})
+    assert "output_config" not in asked.json
+    assert "JSON schema" in asked.json["system"]
 
 
 def test_everything_else_is_asked_of_the_same_service():
