@@ -421,17 +421,19 @@ def _held(schema: Any) -> Any:
         return schema
     result = {name: value for name, value in schema.items() if name not in UNHELD}
     unheld = ", ".join(f"{name}: {schema[name]}" for name in UNHELD if name in schema)
+    if result.get("minItems", 0) not in (0, 1):  # the only two that it takes
+        unheld = f"{unheld}, minItems: {result['minItems']}".removeprefix(", ")
+        result["minItems"] = 1
     if unheld:
         result["description"] = f"{result.get('description', '')}\n\n{{{unheld}}}".strip()
-    if result.get("minItems", 0) not in (0, 1):
-        result["minItems"] = 1
     for name in ("items", "anyOf", "oneOf", "allOf"):
         if name in result:
             result[name] = _held(result[name])
     for name in ("properties", "$defs", "definitions"):
         if isinstance(result.get(name), Mapping):
             result[name] = {key: _held(value) for key, value in result[name].items()}
-    if result.get("type") == "object":
+    kind = result.get("type")
+    if kind == "object" or (isinstance(kind, (list, tuple)) and "object" in kind):
         if not isinstance(result.get("properties"), Mapping):
             raise UnsupportedError(
                 "response_format for anthropic lists the members of each object; a dict with any"

@@ -450,8 +450,8 @@ def test_a_schema_is_sent_as_the_service_takes_it():
         "properties": {
             "n": {"type": "integer", "minimum": 1, "maximum": 5, "description": "How many"},
             "s": {"type": "string", "pattern": "a+"},
-            "l": {"type": "array", "minItems": 3, "items": {"$ref": "#/$defs/P"}},
-            "u": {"anyOf": [{"type": "null"}, {"type": "object", "properties": {}}]},
+            "l": {"type": "array", "minItems": 3, "maxItems": 5, "items": {"$ref": "#/$defs/P"}},
+            "u": {"anyOf": [{"type": "null"}, {"type": ["object", "null"], "properties": {}}]},
             "minimum": {"type": "string", "enum": ["minimum"]},
         },
         "$defs": {"P": {"type": "object", "properties": {}}},
@@ -464,10 +464,11 @@ def test_a_schema_is_sent_as_the_service_takes_it():
         "properties": {
             "n": {"type": "integer", "description": "How many\n\n{minimum: 1, maximum: 5}"},
             "s": {"type": "string", "description": "{pattern: a+}"},
-            "l": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/P"}},
+            "l": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/P"},
+                  "description": "{maxItems: 5, minItems: 3}"},
             "u": {"anyOf": [
                 {"type": "null"},
-                {"type": "object", "properties": {}, "additionalProperties": False},
+                {"type": ["object", "null"], "properties": {}, "additionalProperties": False},
             ]},
             "minimum": {"type": "string", "enum": ["minimum"]},
         },
