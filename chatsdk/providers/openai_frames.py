@@ -62,6 +62,7 @@ class Reading:
         self._marked = False
         self._slots: dict[int, int] = {}  # the service's index of a call -> ours
         self._ids: list[str | None] = []
+        self._blank: set[int] = set()  # calls without a word of arguments so far
 
     def is_whole(self) -> bool:
         """Return whether the mark was there, at the end of the body.
@@ -109,6 +110,11 @@ class Reading:
             reasoning, text = self._tags.rest()
             changes["text"] = changes.get("text", delta.text) + text
             changes["reasoning"] = changes.get("reasoning", delta.reasoning) + reasoning
+        if self._blank and delta.finish_reason in ("tool_calls", "stop"):
+            # No arguments, which some spell as nothing at all.
+            empty = tuple(ToolCallPart(slot, arguments="{}") for slot in sorted(self._blank))
+            changes["tool_calls"] = changes.get("tool_calls", delta.tool_calls) + empty
+            self._blank.clear()
         state = self._kept.state() if self._kept is not None else None
         if state:
             changes["state"] = state
@@ -128,8 +134,11 @@ class Reading:
         if slot is None or slot < 0 or (other and self._ids[slot]) or named_again:
             slot = len(self._ids)
             self._ids.append(part.id)
+            self._blank.add(slot)
         self._slots[part.index] = slot
         self._ids[slot] = part.id or self._ids[slot]
+        if part.arguments.strip():
+            self._blank.discard(slot)
         return evolve(part, index=slot)
 
 

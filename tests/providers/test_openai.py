@@ -569,6 +569,7 @@ def call(index=None, id=None, name=None, arguments=None):
     ([call(1, "a", "f", "{}"), call(0, "b", "g", "{}")], [("a", "f", "{}"), ("b", "g", "{}")]),
     ([call(0, "a", "f", {"x": 1})], [("a", "f", '{"x": 1}')]),
     ([call(0, "", "f", "{}"), call(0, "a")], [("a", "f", "{}")]),
+    ([call(0, "a", "f", ""), call(1, "b", "g")], [("a", "f", "{}"), ("b", "g", "{}")]),
     ([call(0, "a", "f", "{"), call(1, "b", "g", "{"), call(0, arguments="}"),
       call(1, arguments="}")], [("a", "f", "{}"), ("b", "g", "{}")]),
 ])
@@ -582,6 +583,16 @@ def test_calls_are_told_apart_however_they_are_numbered(server, pieces, calls, t
         reply = asking.chat("Hi", tools=[WEATHER])
 
     assert [(made.id, made.name, made.raw) for made in reply.tool_calls] == calls
+
+
+@pytest.mark.parametrize("reason", [None, "length"])
+def test_a_call_that_broke_off_has_no_arguments_made_up(reason):
+    begun = chunk({"tool_calls": [call(0, "a", "f", "")]})
+
+    steps, error = outcome(openai(), lines(begun, chunk(finish=reason), mark=False), **SSE)
+
+    assert isinstance(error, StreamInterruptedError) == (reason is None)
+    assert [part.arguments for step in steps for part in step.tool_calls] == [""]
 
 
 def test_the_old_function_call_is_a_call(server):
