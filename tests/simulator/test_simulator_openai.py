@@ -522,3 +522,68 @@ def test_quota_and_context_have_codes(sim, http, scenario, status, code):
 
     for ask in (chat, respond):
         assert refused(ask(sim, http))[::2][:2] == (status, code)
+
+
+# The services that speak nearly so
+
+
+@pytest.mark.parametrize("service, path, headers, change, status, words", [
+    ("groq", "/chat/completions", {}, {}, 401, "You didn't provide an API key"),
+    ("azure-openai", "/openai/v1/chat/completions", KEY, {}, 401, "invalid key"),
+    ("azure-openai", "/openai/v1/chat/completions", {"api-key": "any"}, {}, 200, "chatcmpl-"),
+    ("vllm", "/chat/completions", {}, {}, 200, "chatcmpl-"),
+    ("mistral", "/chat/completions", KEY, {"seed": 7}, 400, "not permitted: seed"),
+    ("mistral", "/chat/completions", KEY, {"random_seed": 7}, 200, "chatcmpl-"),
+    ("perplexity", "/chat/completions", KEY, {"tools": [TOOL]}, 400, "not permitted: tools"),
+    ("openrouter", "/chat/completions", KEY, {"reasoning_effort": "low"}, 400, "reasoning_effort"),
+    ("deepseek", "/chat/completions", KEY, {"response_format": {"type": "json_schema"}}, 400,
+     "response_format type is unavailable"),
+    ("xai", "/chat/completions", KEY, {"model": None}, 400, "Missing required parameter: 'model'"),
+    ("xai", "/chat/completions", KEY, {"messages": ["Hi"]}, 400, "expected an object"),
+    ("xai", "/nothing", KEY, {}, 404, "Invalid URL"),
+    ("huggingface", "/../hf-inference/models/m/pipeline/feature-extraction", KEY, {}, 422, ""),
+])
+def test_each_minds_what_the_real_one_minds(sim, http, service, path, headers, change, status,
+                                            words):
+    body = {"model": "any-model", "messages": HI, **change}
+    answer = call(sim, http, path, body, service, headers)
+
+    assert answer.status_code == status
+    assert words in answer.text
+
+
+@pytest.mark.parametrize("service, shape", [
+    ("openrouter", {"error": {"message": "Bad Gateway", "code": 502}}),
+    ("mistral", {"object": "error", "message": "Bad Gateway", "type": "error", "code": "502"}),
+    ("groq", {"error": {"message": "Bad Gateway", "type": "server_error", "param": None,
+                        "code": None}})])
+def test_errors_have_the_services_own_shapes(sim, http, service, shape):
+    sim.play("status-502", service=service)
+
+    assert call(sim, http, "/chat/completions", {"model": "m", "messages": HI}, service).json() \
+        == shape
+
+
+def test_an_error_in_openrouters_stream_stands_beside_a_choice(sim, http):
+    sim.play("error-after-text", service="openrouter")
+    body = {"model": "m", "messages": HI, "stream": True}
+
+    last = call(sim, http, "/chat/completions", body, "openrouter").text.split("\n\n")[-2]
+
+    found = json.loads(last.removeprefix("data: "))
+    assert (found["error"]["code"], found["choices"][0]["finish_reason"]) == (502, "error")
+
+
+def test_deepseek_wants_the_thoughts_that_led_to_a_call(http):
+    with Simulator(scenario="reasoning") as sim:
+        ask = {"model": "m", "messages": HI, "tools": [TOOL]}
+        said = call(sim, http, "/chat/completions", ask, "deepseek").json()["choices"][0]["message"]
+        result = {"role": "tool", "tool_call_id": said["tool_calls"][0]["id"], "content": "rain"}
+        whole = call(sim, http, "/chat/completions",
+                     {**ask, "messages": [*HI, said, result]}, "deepseek")
+        del said["reasoning_content"]
+        without = call(sim, http, "/chat/completions",
+                       {**ask, "messages": [*HI, said, result]}, "deepseek")
+
+    assert (whole.status_code, without.status_code) == (200, 400)
+    assert "Missing `reasoning_content`" in without.text
