@@ -130,10 +130,13 @@ class _Events(Voice):
 
     def delta(self, kind: str, piece: str) -> bytes:
         """Return the event of a piece of text or of refusal."""
-        rest: dict[str, object] = {"logprobs": []} if kind == "output_text" else {}
-        if self.padded:
-            rest["obfuscation"] = _PAD[len(piece) % len(_PAD):]
-        return self.event(f"response.{kind}.delta", **self.place(), delta=piece, **rest)
+        rest = {"logprobs": []} if kind == "output_text" else {}
+        padding = self.padding(piece)
+        return self.event(f"response.{kind}.delta", **self.place(), delta=piece, **rest, **padding)
+
+    def padding(self, piece: str) -> dict[str, str]:
+        """Return what makes the size of a piece tell less."""
+        return {"obfuscation": _PAD[len(piece) % len(_PAD):]} if self.padded else {}
 
     def place(self) -> dict[str, object]:
         """Return where the text stands: in which part of which item."""
@@ -229,8 +232,9 @@ class _Events(Voice):
         self.items.append(item)
         kind = "response.function_call_arguments"
         return [self.event("response.output_item.added", output_index=index, item=start),
-                *(self.event(f"{kind}.delta", **place, delta=piece) for piece in pieces),
-                self.event(f"{kind}.done", **place, name=name, arguments=item["arguments"]),
+                *(self.event(f"{kind}.delta", **place, delta=piece, **self.padding(piece))
+                  for piece in pieces),
+                self.event(f"{kind}.done", **place, arguments=item["arguments"]),
                 self.event("response.output_item.done", output_index=index, item=item)]
 
     def call(self, name: str, values: dict[str, Any]) -> dict[str, Any]:
