@@ -130,7 +130,7 @@ class _Events(Voice):
 
     def delta(self, kind: str, piece: str) -> bytes:
         """Return the event of a piece of text or of refusal."""
-        rest = {"logprobs": []} if kind == "output_text" else {}
+        rest: dict[str, object] = {"logprobs": []} if kind == "output_text" else {}
         padding = self.padding(piece)
         return self.event(f"response.{kind}.delta", **self.place(), delta=piece, **rest, **padding)
 
