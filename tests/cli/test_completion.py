@@ -109,6 +109,16 @@ ASKED = {
 }
 
 
+def test_bash_is_answered_where_a_word_has_not_begun(monkeypatch, capsys):
+    monkeypatch.setenv("_CHATSDK_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "chatsdk\nkeys\n")
+    monkeypatch.setenv("COMP_CWORD", "2")
+
+    assert main([]) == 0
+
+    assert capsys.readouterr().out.split() == ["plain,delete", "plain,list", "plain,set"]
+
+
 @pytest.mark.parametrize("name", SHELLS)
 def test_each_shell_is_answered_in_its_own_form(name):
     question, reply = ASKED[name]

@@ -8,6 +8,7 @@ import json
 import sys
 import warnings
 
+from attrs import frozen
 import keyring
 from keyring.backend import KeyringBackend
 from keyring.errors import KeyringLocked, NoKeyringError, PasswordDeleteError
@@ -15,8 +16,9 @@ import pytest
 from servers import said
 from terminals import Person
 
-from chatsdk import Client, MissingCredentialsError
-from chatsdk.cli import main
+from chatsdk import Client, ConfigurationError, MissingCredentialsError
+from chatsdk.cli import keychain, main
+from chatsdk.providers.gigachat import GigaChat
 
 KEY = "s3cret-Key"
 ENTRY = "chatsdk", "GIGACHAT_CREDENTIALS"
@@ -207,6 +209,19 @@ def test_the_table_of_services_says_the_same(memory, capsys):
 
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert "  keyring  " in rows["gigachat"] and "none needed" in rows["h2o"]
+
+
+@frozen(kw_only=True)
+class Odd(GigaChat):
+    name = "odd"
+
+    def __attrs_post_init__(self):
+        raise ConfigurationError("odd needs what nobody has")
+
+
+def test_a_service_that_wants_more_than_a_key_is_not_said_to_miss_one(memory):
+    assert keychain.key_of(GigaChat) == "missing"
+    assert keychain.key_of(Odd) == "optional"
 
 
 def test_a_key_can_be_deleted_once(memory, capsys):

@@ -18,7 +18,7 @@ from test_import import loaded
 from chatsdk.cli import main
 from chatsdk.cli.program import chatsdk
 from chatsdk.providers import names
-from chatsdk.simulator import FAMILIES, SCENARIOS
+from chatsdk.simulator import FAMILIES, SCENARIOS, SERVICES
 
 
 @pytest.fixture
@@ -210,6 +210,16 @@ def test_the_simulator_serves_until_ctrl_c():
 
     assert person.leaves() == 130
     assert "Traceback" not in person.screen
+
+
+def test_the_simulator_says_how_a_client_reaches_it():
+    person = Person("simulate", "--scenario", "drip")
+    person.sees("serving at http://127.0.0.1:")
+    for name in SERVICES:
+        person.sees(f"Client({name!r}, base_url='http://127.0.0.1:")
+    person.presses_ctrl_c()
+
+    assert person.leaves() == 130
 
 
 # Terminals and pipes

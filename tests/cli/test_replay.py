@@ -75,6 +75,19 @@ def test_an_answer_that_broke_off_is_played_up_to_there(record, capsys):
     assert line["text"].startswith("some") and "StreamInterruptedError" in line["error"]
 
 
+def test_a_call_that_got_no_answer_is_told_as_what_it_was(record, capsys):
+    path = record(scenario="cut-head")
+
+    assert main(["replay", path]) == 0
+    out, err = capsys.readouterr()
+    assert "  no answer, " in out.splitlines()[-1]
+    assert err.startswith("chatsdk: connection: ")
+    assert main(["replay", path, "--json"]) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (line["status"], line["text"]) == (None, None)
+    assert line["error"].startswith("connection: ")
+
+
 def test_it_comes_at_the_speed_of_the_recording(record, capsys):
     path = record(chunk_delay=0.2)
     recorded = Cassette(path).exchanges[-1].elapsed
