@@ -44,8 +44,11 @@ class People(Screen):
     def show(self, stream: Stream) -> None:
         """Show an answer as it comes."""
         with page(sys.stdout, self._plain) as shown:
-            for text in stream:
-                shown.add(text)
+            for delta in stream.deltas():
+                if delta.reasoning:
+                    shown.think(delta.reasoning)
+                if delta.text:
+                    shown.add(delta.text)
 
     def ended(self, answer: Answer) -> None:
         """Tell of a failure, or of an answer that is not all that was to be said."""

@@ -10,6 +10,7 @@ from chatsdk.cli.output import console, is_screen, tell, visible
 
 PARSE = 0.1  # s between two looks for blocks that are complete, at least
 SHARE = 9  # times what a look took is the pause after it: one at a megabyte takes a second
+THOUGHTS = 240  # characters of reasoning that are shown at a time
 PICTURES = 12  # a second at most
 
 
@@ -18,6 +19,9 @@ class Page(Protocol):
 
     def add(self, text: str) -> None:
         """Show the next piece."""
+
+    def think(self, text: str) -> None:
+        """Show a piece of the reasoning that comes before the answer, where it can vanish again."""
 
 
 def page(out: TextIO, plain: bool) -> AbstractContextManager[Page]:
@@ -41,6 +45,9 @@ class _Plain:
 
     def add(self, text: str) -> None:
         tell(text, stream=self._out, end="")
+
+    def think(self, text: str) -> None:
+        """Do nothing: what is printed stays."""
 
     def __enter__(self) -> _Plain:
         return self
@@ -72,12 +79,16 @@ class _Markdown:
         )
 
     def add(self, text: str) -> None:
+        self._growing.thoughts = ""
         self._growing.text += visible(text)
         began = time.monotonic()
         if "\n" in self._growing.text and began >= self._due:
             self._print(whole_blocks(self._growing.text))
             ended = time.monotonic()
             self._due = ended + max(PARSE, SHARE * (ended - began))
+
+    def think(self, text: str) -> None:
+        self._growing.thoughts = (self._growing.thoughts + visible(text))[-THOUGHTS:]
 
     def __enter__(self) -> _Markdown:
         self._live.start()
@@ -99,13 +110,20 @@ class _Markdown:
 
 
 class _Growing:
-    """The block that is not complete: as many of its last lines as the screen has room for."""
+    """The block that is not complete: as many of its last lines as the screen has room for.
+
+    Until it begins, the end of what the model thinks stands in its place.
+    """
 
     text = ""
+    thoughts = ""
 
     def __rich_console__(self, screen: Any, options: Any) -> Any:
         from rich.text import Text
 
+        if not self.text:
+            yield Text(self.thoughts.strip(), "dim italic")
+            return
         rows, columns = max(1, screen.height - 2), options.max_width
         end = self.text.rstrip("\n")[-rows * columns:]
         yield from Text(end).wrap(screen, columns, tab_size=4)[-rows:]

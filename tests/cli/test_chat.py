@@ -7,8 +7,11 @@ import json
 import os
 import re
 import stat
+import threading
 
+from many import ends
 import pytest
+from servers import chunk, frame, head
 from terminals import Person
 
 from chatsdk.cli import main
@@ -179,6 +182,25 @@ def test_what_failed_is_told_and_can_be_asked_again(simulator, person):
     assert "<one>" in ada.says("/retry")
 
     assert contents(asked(simulator)[1]) == ["one"]
+
+
+def test_reasoning_is_shown_until_the_answer_begins(person, serve):
+    seen = threading.Event()
+
+    def think(peer):
+        peer.send(head(), chunk(frame("", reasoning_content="pondering \x1b]0;it\x07")))
+        peer.wait(seen)
+        peer.send(ends("the answer"))
+
+    server = serve(think)
+    ada = person("gigachat", GIGACHAT_ACCESS_TOKEN="t", GIGACHAT_BASE_URL=server.url)
+
+    ada.types("think")
+    ada.sees("\x1b[2;3mpondering \u241b]0;it\u2407\x1b[0m")  # dim and italic
+    seen.set()
+
+    shown = ada.ready()
+    assert "pondering" not in shown[shown.index("the answer"):]
 
 
 def test_an_answer_that_ended_early_is_told_as_such(simulator, person):
