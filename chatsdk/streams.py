@@ -135,6 +135,11 @@ class Stream:
         return self._text.decode()
 
     @property
+    def closed(self) -> bool:
+        """Whether it was closed before its end."""
+        return self._closer is not None
+
+    @property
     def reply(self) -> Reply:
         """The reply so far."""
         now = self._clock() if self._ended is None else self._ended

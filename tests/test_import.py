@@ -20,9 +20,9 @@ MODULES = {
 }
 BASE = {"attr", "attrs", "requests", "tenacity", "urllib3"}
 EXTRAS = {
-    "IPython", "PIL", "click", "genai_prices", "httpx", "ipywidgets", "keyring", "matplotlib",
-    "numpy", "opentelemetry", "pandas", "prompt_toolkit", "pydantic", "pytest", "responses",
-    "rich", "selenium", "tqdm", "trustme", "yaml",
+    "IPython", "PIL", "click", "genai_prices", "httpx", "ipywidgets", "keyring", "langchain_core",
+    "llm", "matplotlib", "numpy", "opentelemetry", "pandas", "prompt_toolkit", "pydantic",
+    "pytest", "responses", "rich", "selenium", "tqdm", "trustme", "yaml",
 }
 
 

@@ -1,0 +1,1 @@
+"""Adapters: our clients behind the interfaces of other packages."""
