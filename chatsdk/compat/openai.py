@@ -547,7 +547,7 @@ def _made_completion_id() -> str:
 
 
 def _choice_delta(delta: Delta, role: str | None, begun: set[int]) -> ChoiceDelta:
-    calls = [_piece(part, begun) for part in delta.tool_calls]
+    calls = [piece_of(part, begun) for part in delta.tool_calls]
     return ChoiceDelta(
         delta.text or None,
         role=role,
@@ -556,7 +556,8 @@ def _choice_delta(delta: Delta, role: str | None, begun: set[int]) -> ChoiceDelt
     )
 
 
-def _piece(part: ToolCallPart, begun: set[int]) -> DeltaToolCall:
+def piece_of(part: ToolCallPart, begun: set[int]) -> DeltaToolCall:
+    """Return a piece of a tool call; the first of each, not in ``begun`` yet, has an id."""
     if part.index in begun:
         return DeltaToolCall(part.index, None, Function(part.arguments, None), None)
     begun.add(part.index)

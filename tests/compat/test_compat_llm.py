@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 import json
 import subprocess
 import sys
@@ -272,3 +273,11 @@ def test_the_start_of_llm_loads_nothing_that_makes_calls(tmp_path):
     assert not found & {
         "requests", "urllib3", "tenacity", "chatsdk.client", "chatsdk.transport", "chatsdk.calls",
     }
+
+
+def test_without_llm_the_error_names_the_extra(monkeypatch):
+    monkeypatch.delitem(sys.modules, "chatsdk.compat.llm")
+    monkeypatch.setitem(sys.modules, "llm.parts", None)
+
+    with pytest.raises(chatsdk.ConfigurationError, match=r"pip install 'chatsdk\[llm\]'"):
+        import_module("chatsdk.compat.llm")
