@@ -15,8 +15,8 @@ import pytest
 
 from chatsdk import Client
 
-# Measured on CPython 3.11: 30.1; 1,193; 9.  Python 3.10 counts comprehensions: 1,290 for a call.
-MOST_FOR_A_CHUNK = 31
+# Measured on CPython 3.11: 32.1; 1,193; 9.  Python 3.10 counts comprehensions: 1,290 for a call.
+MOST_FOR_A_CHUNK = 33
 MOST_FOR_A_CALL = 1300
 MOST_FOR_A_MESSAGE = 10
 
