@@ -221,7 +221,7 @@ def test_parts_of_several_forms_are_understood(sim, model):
 
 
 def test_a_part_without_a_meaning_is_refused_before_anything_is_sent(sim, model):
-    with pytest.raises(TypeError, match=r"messages\[0\]: content\[0\]"):
+    with pytest.raises((TypeError, ValueError), match=r"messages\[0\].*content\[0\]"):
         model.invoke([HumanMessage([{"type": "smell", "smell": "roses"}])])
 
     assert sim.requests == []
@@ -282,7 +282,7 @@ def test_it_makes_its_own_client_of_a_target_a_key_and_an_address(sim):
     model.client.close()
     assert sim.requests[-1].headers["Authorization"] == "Bearer sk-mine"
     assert sent(sim)["model"] == "gpt-4.1-mini"
-    assert "sk-mine" not in repr(model) and "sk-mine" not in str(model.asdict())
+    assert "sk-mine" not in repr(model) and "sk-mine" not in str(model.model_dump())
 
 
 def test_it_pickles(sim, model):
