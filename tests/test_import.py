@@ -93,6 +93,10 @@ def test_the_simulator_needs_the_standard_library_only():
     assert not found & {*EXTRAS, "requests", "urllib3", "tenacity"}
 
 
+def test_the_client_in_the_shape_of_openai_needs_no_extra():
+    assert not loaded("import chatsdk.compat.openai") & {*EXTRAS, "openai"}
+
+
 def test_every_public_name_can_be_had():
     for name in chatsdk.__all__:
         assert getattr(chatsdk, name) is not None

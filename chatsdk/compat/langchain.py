@@ -14,7 +14,7 @@ from chatsdk.client import Client
 from chatsdk.compat.openai import made_id, messages_from_openai, piece_of
 from chatsdk.errors import ConfigurationError
 from chatsdk.messages import Delta, Reply, Usage
-from chatsdk.targets import label
+from chatsdk.targets import label, provider_name
 
 try:
     from langchain_core.language_models import BaseChatModel
@@ -107,6 +107,11 @@ class ChatSDK(BaseChatModel):  # type: ignore[misc]  # mypy does not read langch
         """Return what makes answers differ: LangChain's cache goes by it."""
         target = repr(self.client) if self.target is None else label(self.target)
         return {"target": target, "base_url": self.base_url, **self._usual()}
+
+    def _get_ls_params(self, stop: Any = None, **kwargs: Any) -> Any:
+        """Return what tracing tells of a call: the service, and not a part of our class's name."""
+        params = super()._get_ls_params(stop=stop, **kwargs)
+        return {**params, "ls_provider": provider_name(self.target) or "chatsdk"}
 
     def _generate(
         self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any

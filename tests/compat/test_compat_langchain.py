@@ -308,6 +308,13 @@ def test_what_makes_no_sense_is_refused(given, error, words):
         ChatSDK(**given)
 
 
+def test_tracing_is_told_the_service_and_the_model():
+    traced = ChatSDK(target="ollama:llama3.2", model="qwen3", temperature=0.5)._get_ls_params()
+
+    assert (traced["ls_provider"], traced["ls_model_name"]) == ("ollama", "qwen3")
+    assert traced["ls_temperature"] == 0.5
+
+
 def test_models_that_answer_differently_are_told_apart_by_the_cache(sim):
     one, two = of(sim, "openai"), of(sim, "openai", model="gpt-4.1-mini")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import pickle
 import struct
 
 import pytest
@@ -305,6 +306,14 @@ def test_a_copy_has_other_options_and_the_same_connections(sim, client):
 
     assert sim.requests[-1].headers["X-Team"] == "blue"
     assert "sk-any" not in repr(copy)
+
+
+def test_it_pickles(sim, client):
+    copy = pickle.loads(pickle.dumps(client))
+
+    with copy:
+        assert copy.chat.completions.create(messages=HI).choices[0].message.content
+    assert copy.client is copy.chat.completions._client
 
 
 def test_an_unknown_option_is_refused():
