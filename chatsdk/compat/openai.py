@@ -45,7 +45,7 @@ MADE = "call_chatsdk_"  # how the ids begin that we make where a protocol has no
 
 # What an answer has and a question has not: it is left out of a message that is sent back.
 _ONLY_SAID = ("annotations", "reasoning_content", "refusal")
-_SOUNDS = {"mp3": "audio/mpeg", "wav": "audio/wav"}
+_SOUNDS = {"mp3": "mpeg"}  # where the format's word is not that of its type
 
 
 class OpenAI:
@@ -668,10 +668,10 @@ def _part(part: Any, where: str) -> Any:
     if not isinstance(held, Mapping):
         return part
     if kind == "input_audio" and isinstance(held.get("data"), str):
-        mime = _SOUNDS.get(str(held.get("format")))
-        if mime is None:
-            raise TypeError(f"{where}: format must be 'mp3' or 'wav', not {held.get('format')!r}")
-        return media_from(f"data:{mime};base64,{held['data']}")
+        form = held.get("format")
+        if not isinstance(form, str) or not form.isalnum():
+            raise TypeError(f"{where}: format must be a word such as 'wav', not {form!r}")
+        return media_from(f"data:audio/{_SOUNDS.get(form, form)};base64,{held['data']}")
     if str(held.get("file_data"))[:5].lower() == "data:":  # and never a path
         media = media_from(held["file_data"])
         return Media(media.kind, media.mime, media.data, media.url, held.get("filename"))

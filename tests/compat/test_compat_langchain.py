@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from importlib import import_module
 import json
@@ -28,6 +29,8 @@ from chatsdk.compat.openai import MADE
 from chatsdk.simulator import Simulator
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(8)).decode()
+MP3 = base64.b64encode(b"ID3" + bytes(8)).decode()
+PDF = base64.b64encode(b"%PDF-1.4").decode()
 
 
 @tool
@@ -98,6 +101,15 @@ def test_many_questions_are_asked_at_once(sim, model):
     assert sorted(sent(sim, n)["messages"][0]["content"] for n in range(3)) == [
         "one", "three", "two",
     ]
+
+
+def test_it_can_be_awaited(model):
+    async def ask():
+        said = await model.ainvoke("one")
+        pieces = [chunk.content async for chunk in model.astream("two")]
+        return said.content, "".join(pieces)
+
+    assert asyncio.run(ask()) == ("Fine, thank you.", "Fine, thank you.")
 
 
 def test_it_is_a_link_of_a_chain(sim):
@@ -209,13 +221,17 @@ def test_parts_of_several_forms_are_understood(sim, model):
         {"type": "image_url", "image_url": {"url": url}},
         {"type": "image", "base64": PNG, "mime_type": "image/png"},
         {"type": "image", "url": "https://example.org/a.png"},
+        {"type": "audio", "base64": MP3, "mime_type": "audio/mpeg"},
+        {"type": "file", "base64": PDF, "mime_type": "application/pdf", "filename": "a.pdf"},
     ]
 
     model.invoke([SystemMessage("Be brief"), HumanMessage(parts)])
 
     system, user = sent(sim)["messages"]
     assert system["content"] == "Be brief"
-    assert [part["type"] for part in user["content"]] == ["text", *["image_url"] * 3]
+    assert [part["type"] for part in user["content"]] == [
+        "text", *["image_url"] * 3, "input_audio", "file",
+    ]
     assert user["content"][1] == user["content"][2]
     assert user["content"][3]["image_url"]["url"] == "https://example.org/a.png"
 

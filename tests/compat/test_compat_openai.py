@@ -221,10 +221,12 @@ def test_what_the_official_package_has_for_not_given_is_not_sent(sim, client):
 def test_parts_and_roles_of_openai_are_understood(sim, client):
     url = "data:image/png;base64," + base64.b64encode(PNG).decode()
     pdf = "data:application/pdf;base64," + base64.b64encode(b"%PDF-1.4").decode()
+    wav = base64.b64encode(b"RIFF\x08\x00\x00\x00WAVE").decode()
     parts = [
         {"type": "text", "text": "Look"},
         {"type": "image_url", "image_url": {"url": url}},
         {"type": "file", "file": {"file_data": pdf, "filename": "a.pdf"}},
+        {"type": "input_audio", "input_audio": {"data": wav, "format": "wav"}},
     ]
 
     client.chat.completions.create(
@@ -234,6 +236,15 @@ def test_parts_and_roles_of_openai_are_understood(sim, client):
     system, user = sent(sim)["messages"]
     assert system == {"role": "system", "content": "Be brief"}
     assert user["content"] == parts
+
+
+def test_a_sound_without_a_format_is_refused(sim, client):
+    part = {"type": "input_audio", "input_audio": {"data": "UklGRg=="}}
+
+    with pytest.raises(TypeError, match="format must be a word such as 'wav', not None"):
+        client.chat.completions.create(messages=[{"role": "user", "content": [part]}])
+
+    assert sim.requests == []
 
 
 def test_a_file_in_a_message_is_never_a_path(tmp_path, sim, client):
