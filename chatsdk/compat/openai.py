@@ -211,8 +211,9 @@ class EmbeddingsOf:
         made = self._client.embed(input, **_given(asked))
         pack = _packed if form == "base64" else list
         data = [Embedding(pack(vector), index) for index, vector in enumerate(made.vectors)]
-        told = made.usage
-        usage = None if told is None else EmbeddingUsage(told.prompt_tokens, told.total_tokens)
+        # Vectors have no tokens: those of the question are all.
+        told = None if made.usage is None else made.usage.prompt_tokens
+        usage = None if told is None else EmbeddingUsage(told, told)
         return CreateEmbeddingResponse(data, made.model or "", usage)
 
 
@@ -324,11 +325,11 @@ class CompletionTokensDetails(Shape):
 
 @frozen
 class CompletionUsage(Shape):
-    """Tokens; None is what the service does not tell."""
+    """Tokens; details that the service does not tell are None."""
 
-    completion_tokens: int | None
-    prompt_tokens: int | None
-    total_tokens: int | None
+    completion_tokens: int
+    prompt_tokens: int
+    total_tokens: int
     completion_tokens_details: CompletionTokensDetails | None = None
     prompt_tokens_details: PromptTokensDetails | None = None
 
@@ -405,8 +406,8 @@ class Embedding(Shape):
 class EmbeddingUsage(Shape):
     """Tokens of the texts."""
 
-    prompt_tokens: int | None
-    total_tokens: int | None
+    prompt_tokens: int
+    total_tokens: int
 
 
 @frozen
@@ -524,14 +525,15 @@ def finish_reason_of(reply: Reply) -> str:
 
 
 def usage_of(usage: Usage | None) -> CompletionUsage | None:
-    """Return tokens in OpenAI's shape."""
-    if usage is None:
+    """Return tokens in OpenAI's shape, or None where the service does not tell both sides."""
+    if usage is None or usage.prompt_tokens is None or usage.completion_tokens is None:
         return None
     thought, cached = usage.reasoning_tokens, usage.cached_tokens
+    total = usage.prompt_tokens + usage.completion_tokens
     return CompletionUsage(
         usage.completion_tokens,
         usage.prompt_tokens,
-        usage.total_tokens,
+        total if usage.total_tokens is None else usage.total_tokens,
         None if thought is None else CompletionTokensDetails(thought),
         None if cached is None else PromptTokensDetails(cached),
     )

@@ -92,6 +92,7 @@ def test_a_service_that_tells_no_reason_and_no_tokens_has_stopped(sim):
         last = list(client.chat.completions.create(messages=HI, stream=True))[-1]
 
     assert answer.choices[0].finish_reason == last.choices[0].finish_reason == "stop"
+    assert answer.usage is None
 
 
 # Streams

@@ -79,6 +79,14 @@ def test_a_stream_is_made_of_chunks(client):
     assert parsed[-1].usage.completion_tokens > 0
 
 
+@pytest.mark.parametrize("service", ["h2o", "aura", "tgi", "groq", "openai-responses"])
+def test_an_answer_of_a_service_that_tells_less_is_a_completion_as_well(service):
+    with Simulator() as sim, OpenAI(service, api_key="any", **sim.fields(service)) as client:
+        answer = client.chat.completions.create(messages=HI)
+
+    assert strictly(ChatCompletion, answer).choices[0].finish_reason == "stop"
+
+
 def test_a_message_that_the_official_package_parsed_can_be_sent_back(client):
     answer = client.chat.completions.create(messages=HI)
     said = ChatCompletion.model_validate(answer.model_dump()).choices[0].message
