@@ -140,7 +140,9 @@ _LONGEST_PING = max(map(len, PING)) + 1  # with a CR
 def _is_data(line: bytes) -> bool:
     if line[:1] in b": \t\r":  # a comment or blank
         return False
-    return len(line) > _LONGEST_PING or line.rstrip(b"\r") not in PING
+    if len(line) > _LONGEST_PING:
+        return True
+    return not any(ping.startswith(line.rstrip(b"\r")) for ping in PING)  # it may be cut
 
 
 def _decoded(lines: list[bytes]) -> list[str]:

@@ -227,8 +227,8 @@ class Lines:
 
     @property
     def unfinished(self) -> bytes:
-        """The first piece of the line that is not yet complete."""
-        return self._held[0] if self._held else b""
+        """The beginning of the line that is not yet complete; at least 64 bytes if it has them."""
+        return b"".join(self._held[:64])
 
     def _check(self, lines: list[bytes]) -> None:
         if self._at_start and lines:

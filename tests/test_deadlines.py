@@ -107,8 +107,9 @@ def test_heartbeats_cut_at_any_byte_are_no_data(name):
 @pytest.mark.parametrize("name", FRAMED)
 def test_heartbeats_between_data_do_not_prolong_the_wait_for_the_next(name):
     beat = DIALECTS[name].beat
+    some = dripping(beat * 3, WAIT / 4 / len(beat * 3))  # for a quarter of the wait
     beats = for_ever(dripping(beat, 0.01))
-    answer = does(begin(framing="close"), first, dripping(beat * 3, 0.01), texts("ещё"), beats)
+    answer = does(begin(framing="close"), first, some, texts("ещё"), beats)
 
     error, _ = timed_out(name, answer, read=WAIT)
 

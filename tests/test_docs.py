@@ -3,6 +3,7 @@
 Run as a program it writes the command's help pages anew: ``python tests/test_docs.py``.
 """
 
+import builtins
 import configparser
 import contextlib
 import doctest
@@ -58,6 +59,7 @@ def test_the_examples_of_the_page_run(page):
         for code in blocks(text, "testsetup::"):
             exec(code, examples.globs)
         result = runner.run(examples, out=output.write, clear_globs=False)
+    vars(builtins).pop("_", None)  # the last value shown; IPython would leave its own `_` alone
 
     assert result.attempted > 0
     assert result.failed == 0, output.getvalue()

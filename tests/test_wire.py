@@ -129,13 +129,13 @@ def test_a_line_may_be_as_long_as_the_limit_and_no_longer(pieces):
         lines(*chunks(11), longest=10)
 
 
-def test_the_first_piece_of_an_unfinished_line_can_be_seen():
+def test_the_beginning_of_an_unfinished_line_can_be_seen():
     splitter = Lines()
 
     splitter.feed(b"a\n: hea")
     splitter.feed(b"rtbeat")
 
-    assert splitter.unfinished == b": hea"
+    assert splitter.unfinished == b": heartbeat"
     assert splitter.feed(b"\n") == [b": heartbeat"]
     assert splitter.unfinished == b""
 
