@@ -26,10 +26,10 @@ class Tool:
         parameters: The JSON schema of its arguments.
     """
 
-    function: Callable[..., Any]
+    function: Callable[..., Any] = field(repr=False)  # its address would differ from run to run
     name: str
     description: str = ""
-    parameters: Mapping[str, Any] = field(factory=dict, repr=False)
+    parameters: Mapping[str, Any] = field(factory=dict)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)

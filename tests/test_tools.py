@@ -5,7 +5,7 @@ from typing import Any, Literal, Optional, Union
 
 import pytest
 
-from chatsdk import Client
+from chatsdk import Client, tool
 from chatsdk.simulator import Simulator
 from chatsdk.tools import tool_schema
 
@@ -81,6 +81,11 @@ def test_a_function_that_no_schema_describes_is_refused_with_the_parameter():
     for function, says in ((bare, "no type hint"), (many, "any number"), (odd, "no JSON schema")):
         with pytest.raises(TypeError, match=says):
             tool_schema(function)
+
+
+def test_the_repr_of_a_tool_is_the_same_in_each_run_as_a_journal_needs_it():
+    assert repr(tool(weather)).startswith("Tool(name='weather', description='Tell the weather.', ")
+    assert " at 0x" not in repr(tool(weather))
 
 
 def test_functions_reach_the_service_as_tools():
