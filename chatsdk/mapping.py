@@ -21,6 +21,7 @@ import attrs
 from attrs import frozen
 
 from chatsdk.advice import explain
+from chatsdk.checks import PARAMETERS
 from chatsdk.crew import bare, Crew
 from chatsdk.errors import CancelledError, ConfigurationError, JournalError, WorkerLostError
 from chatsdk.fanout import check_workers
@@ -381,11 +382,10 @@ def _engine(
 def identity(asking: Asking) -> str:
     """Return target and parameters as a text: what makes the same question another one."""
     params = {name: value for name, value in asking.params.items() if name not in WITHOUT_EFFECT}
-    return json.dumps([asking.label, params], sort_keys=True, default=_named)
-
-
-def _named(value: Any) -> str:
-    return getattr(value, "__qualname__", None) or repr(value)
+    for name in ("tools", "response_format"):  # functions and types count as what a model sees
+        if params.get(name) is not None:
+            params[name] = PARAMETERS[name](params[name])
+    return json.dumps([asking.label, params], sort_keys=True, default=repr)
 
 
 class Map:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import dataclass
 import io
 import itertools
 import json
@@ -15,6 +16,7 @@ from requests.structures import CaseInsensitiveDict
 from servers import answer, document, frame, said
 from test_map import by_prompt, echoes, prompt
 
+import chatsdk
 from chatsdk import APITimeoutError, ChatError, Client, Journal
 from chatsdk import journal as module
 from chatsdk import (
@@ -57,6 +59,33 @@ def test_a_rerun_yields_what_is_recorded_and_asks_only_for_what_is_missing(serve
     assert [one.reply for one in again[:2]] == [one.reply for one in first]
     assert [one.input for one in again] == ["a", "b", "c"]
     assert sorted(map(prompt, server.requests)) == ["a", "b", "c"]
+
+
+def test_functions_and_types_count_as_what_the_model_sees_of_them(path):
+    def tool(described):
+        def weather(city: str) -> str:
+            return city
+
+        weather.__doc__ = described
+        return weather
+
+    @dataclass
+    class City:
+        name: str
+
+    with Simulator() as simulator:
+        with Client("gigachat", api_key="any", **simulator.fields("gigachat")) as client:
+            def asked(**params):
+                before = len(simulator.requests)
+                list(client.map(["Weather in Kazan?"], journal=path, **params))
+                return len(simulator.requests) - before
+
+            assert asked(tools=[tool("Tell.")]) == 2  # a token, and the question
+            assert asked(tools=[tool("Tell.")]) == asked(tools=[chatsdk.tool(tool("Tell."))]) == 0
+            assert asked(tools=[tool("Tell all.")]) == 1
+            assert asked(response_format=City) == 1
+            City.__annotations__["name"] = City.__dataclass_fields__["name"].type = int
+            assert asked(response_format=City) == 1
 
 
 def test_failures_are_recorded_and_asked_again_only_if_wanted(serve, path):
