@@ -1,8 +1,12 @@
 """A function as a tool: its schema."""
 
+from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any, Literal, Optional, Union
 
+import attrs
+from pydantic import BaseModel
 import pytest
 
 from chatsdk import Client, tool
@@ -98,3 +102,98 @@ def test_functions_reach_the_service_as_tools():
     assert sent == [tool_schema(weather)["function"]]
     assert [call.name for call in reply.tool_calls] == ["weather"]
     assert reply.finish_reason == "tool_calls"
+
+
+# Tools that run
+
+
+def test_a_tool_can_still_be_called():
+    assert tool(weather)("Rome", unit=Unit.F) == "Rome 1 Unit.F"
+
+
+def test_the_decorator_may_say_what_the_model_is_told():
+    @tool(name="forecast", description="Look ahead.")
+    def weather(city: str) -> str:
+        """Tell the weather."""
+        return city
+
+    assert (weather.name, weather.description) == ("forecast", "Look ahead.")
+    assert tool(weather) is weather
+
+
+def test_the_section_of_arguments_describes_the_parameters():
+    @tool
+    def trip(start: str, end: str, by: str = "train") -> str:
+        """Plan a trip.
+
+        Args:
+            start: Where it begins,
+                in one word.
+            end (str): Where it ends.
+
+        Returns:
+            by: This is no parameter's line.
+        """
+        return start
+
+    described = trip.parameters["properties"]
+    assert described["start"]["description"] == "Where it begins, in one word."
+    assert described["end"]["description"] == "Where it ends."
+    assert "description" not in described["by"]
+
+
+@dataclass
+class Data:
+    a: int
+
+
+@attrs.frozen
+class Attrs:
+    a: int
+
+
+class Pydantic(BaseModel):
+    a: int
+
+
+@pytest.mark.parametrize(
+    "result, text",
+    [
+        ("as it is", "as it is"),
+        (None, "null"),
+        ({"a": "é"}, '{"a": "é"}'),
+        (Data(1), '{"a": 1}'),
+        ([Attrs(1)], '[{"a": 1}]'),
+        ({"in": Pydantic(a=1)}, '{"in": {"a": 1}}'),
+        (Path("a") / "b", '"a/b"'),
+    ],
+)
+def test_a_result_is_told_as_text_or_as_json(result, text):
+    def function() -> Any:
+        return result
+
+    assert tool(function).run({}) == text
+
+
+def test_arguments_are_made_what_the_hints_say():
+    seen = []
+
+    @tool
+    def note(unit: Unit, data: Data, many: list[float], more: Optional[int] = None) -> None:
+        seen.append((unit, data, many, more))
+
+    note.run({"unit": "celsius", "data": {"a": 1}, "many": [1]})
+
+    assert seen == [(Unit.C, Data(1), [1.0], None)]
+
+
+class Counter:
+    """Counts."""
+
+    def __call__(self, to: int) -> int:
+        return to
+
+
+def test_an_object_that_can_be_called_is_a_tool_too():
+    assert tool(Counter()).name == "Counter"
+    assert tool(Counter()).run({"to": 3}) == "3"
