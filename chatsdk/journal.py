@@ -452,8 +452,9 @@ def _plain(value: Any) -> Any:
 
 def _messages_json(messages: tuple[Message, ...]) -> str:
     """Return messages as text: a lone question is that text alone."""
-    if len(messages) == 1 and messages[0] == Message("user", messages[0].content):
-        return _json(messages[0].content)
+    first = messages[0]
+    if messages == (Message("user", first.content),) and isinstance(first.content, str):
+        return _json(first.content)
     return _json([_message_dict(message) for message in messages])
 
 

@@ -88,6 +88,23 @@ def test_functions_and_types_count_as_what_the_model_sees_of_them(path):
             assert asked(response_format=City) == 1
 
 
+def test_an_image_is_known_by_its_bytes_and_not_kept(path):
+    picture = b"\x89PNG\r\n\x1a\n"
+    with Simulator(reply="A cat.") as simulator:
+        with Client("openai", api_key="any", **simulator.fields("openai")) as client:
+            for end in (b"1", b"1", b"2"):
+                question = chatsdk.user("What is this?", picture + end)
+                assert texts(client.map([question], journal=path)) == ["A cat."]
+
+        assert len(simulator.requests) == 2
+
+    kept = [answer.input for answer in Journal(path)]
+    assert [message["content"][0] for (message,) in kept] == ["What is this?"] * 2
+    assert kept[0][0]["content"][1]["media"] == "image"
+    assert len(kept[0][0]["content"][1]["sha256"]) == 64
+    assert kept[0][0]["content"][1] != kept[1][0]["content"][1]
+
+
 def test_failures_are_recorded_and_asked_again_only_if_wanted(serve, path):
     server = serve(by_prompt(b=FAILS, c=HALF))
     with client_of(server) as client:
