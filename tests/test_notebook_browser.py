@@ -103,7 +103,7 @@ def until(look, patience=PATIENCE):
         time.sleep(0.05)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def browser(tmp_path_factory):
     with chromium(tmp_path_factory.mktemp("profile"), "--window-size=1200,1600") as driver:
         yield driver
@@ -151,7 +151,11 @@ def notebook(lab, browser, script, request):
         def open_one(*cells):
             page = Page(browser, *lab, re.sub(r"\W", "_", request.node.name))
             page.open([FIRST.format(services=services), *cells])
-            page.run(0)
+            try:
+                page.run(0, 20.0)
+            except LookupError:  # a page that came up deaf is loaded anew, as people do
+                page.open([FIRST.format(services=services), *cells])
+                page.run(0)
             page.wait_for_end(0)
             return page
 
@@ -183,16 +187,18 @@ class Page:
     def cell(self, number):
         return self.find(".jp-Notebook .jp-CodeCell")[number]
 
-    def run(self, number):
+    def run(self, number, patience=PATIENCE):
         """Run a cell as people do; keys that come while the page is drawn are lost, so look."""
 
         def press():
+            for button in self.find(".jp-Dialog .jp-mod-accept"):  # a question over the page
+                button.click()
             self.find(".jp-InputPrompt", self.cell(number))[0].click()
             keys = ActionChains(self.driver)  # the button may have gone into the bar's menu
             keys.key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
             return until(lambda: self.prompt(number) != "[ ]:", 3.0)
 
-        until(press)
+        until(press, patience)
 
     def prompt(self, number):
         return self.find(".jp-InputPrompt", self.cell(number))[0].text
