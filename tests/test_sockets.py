@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import io
 import socket
 import ssl
 import threading
@@ -14,7 +16,7 @@ from chatsdk import Timeout
 from chatsdk.deadlines import Watch
 from chatsdk.errors import ConfigurationError
 from chatsdk.responses import Response
-from chatsdk.sockets import Adapter, tls_context, watched
+from chatsdk.sockets import _Answer, Adapter, tls_context, watched
 
 pytestmark = pytest.mark.chat_network  # names under .example that nothing is asked for
 
@@ -307,3 +309,70 @@ def test_an_environments_ca_file_that_is_none_is_a_configuration_error(monkeypat
 
     with pytest.raises(ConfigurationError, match="/nowhere/ca.pem"):
         tls_context(None, None)
+
+
+# Heads
+
+
+class Said:
+    """A socket that has said something already."""
+
+    def __init__(self, data):
+        self._data = data
+
+    def makefile(self, mode):
+        return io.BytesIO(self._data)
+
+
+def head(data, method="POST"):
+    answer = _Answer(Said(data), method=method)
+    answer.begin()
+    return answer
+
+
+def test_a_head_is_read_as_http_says():
+    answer = head(b"HTTP/1.1 200 Fine \r\nContent-Length: 3\r\nX-A: 1\r\nx-a:  2 \r\n\r\nabc")
+
+    assert (answer.status, answer.reason, answer.version) == (200, "Fine", 11)
+    assert answer.headers.get_all("X-A") == ["1", "2"]
+    assert (answer.length, answer.chunked, answer.will_close) == (3, False, False)
+
+
+def test_informational_answers_before_it_are_passed_over():
+    answer = head(b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\nHTTP/1.1 204 None\r\n\r\n")
+
+    assert (answer.status, answer.length, answer.headers.get("X")) == (204, 0, None)
+
+
+@pytest.mark.parametrize(
+    "lines, length, closes",
+    [
+        (b"", None, True),
+        (b"Content-Length: 0\r\n", 0, False),
+        (b"Content-Length: -1\r\n", None, True),
+        (b"Content-Length: 3, 3\r\n", None, True),
+        (b"Content-Length: " + b"9" * 5000 + b"\r\n", None, True),
+        (b"Transfer-Encoding: Chunked\r\nContent-Length: 3\r\n", None, False),
+        (b"Content-Length: 3\r\nConnection: close\r\n", 3, True),
+        (b"no colon\r\n folded\r\nContent-Length: 3\r\n", 3, False),
+    ],
+)
+def test_how_long_the_body_is_and_whether_the_connection_lasts(lines, length, closes):
+    answer = head(b"HTTP/1.1 200 OK\r\n" + lines + b"\r\n")
+
+    assert (answer.length, answer.will_close) == (length, closes)
+
+
+def test_a_head_has_a_bounded_number_of_headers_of_bounded_length():
+    assert len(head(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 100 + b"\r\n").headers) == 100
+
+    with pytest.raises(http.client.HTTPException, match="more than 100 headers"):
+        head(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 101 + b"\r\n")
+    with pytest.raises(http.client.LineTooLong):
+        head(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 2**16 + b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("version", [b"HTTP/2", b"HTTP/3.0"])
+def test_a_version_that_is_not_spoken_is_refused(version):
+    with pytest.raises(http.client.UnknownProtocol):
+        head(version + b" 200 OK\r\n\r\n")
