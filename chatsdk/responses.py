@@ -59,7 +59,7 @@ class Response(requests.Response):
         for chunk in self._chunks(chunk_size or READ):
             lines = splitter.feed(chunk)
             watch = self.watch
-            if watch is not None and any(map(_is_data, (splitter.unfinished, *lines))):
+            if watch is not None and (any(map(_is_data, lines)) or _is_data(splitter.unfinished)):
                 watch.silent = 0.0
             yield from _decoded(lines) if decode_unicode else lines
         yield from _decoded(splitter.end()) if decode_unicode else splitter.end()

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_encoding_from_headers, select_proxy
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
+from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
@@ -127,7 +127,23 @@ class _Answer(http.client.HTTPResponse):
         elif not self.chunked:
             self.will_close = True
 
-    def _read1_chunked(self: Any, n: int) -> bytes:
+    def read1(self: Any, n: int = -1) -> bytes:
+        """Return what has arrived of the body, at least a byte of it; b"" at its end."""
+        if self.fp is None:
+            return b""
+        if self.chunked:
+            return self._unchunked(n)  # type: ignore[no-any-return]
+        left = self.length
+        data: bytes = self.fp.read1(n if left is None else min(n, left))
+        if left is not None:
+            if left and not data:
+                raise http.client.IncompleteRead(b"", left)
+            self.length = left - len(data)
+        if not data or self.length == 0:
+            self._close_conn()
+        return data
+
+    def _unchunked(self: Any, n: int) -> bytes:
         chunks = self._chunks
         data = b""
         while not data and not chunks.ended:
@@ -141,6 +157,17 @@ class _Answer(http.client.HTTPResponse):
             data = chunks.feed(received)
         if not data or chunks.ended:
             self._close_conn()
+        return data
+
+
+class _Body(HTTPResponse):
+    """An answer whose body is read without urllib3's own care for it: 8 us less for each read."""
+
+    def read1(self: Any, amt: int | None = None, decode_content: bool | None = None) -> bytes:
+        """Return what has arrived, as it was sent; b"" at the end."""
+        data: bytes = self._original_response.read1(amt)
+        if not data:
+            self.release_conn()
         return data
 
 
@@ -208,6 +235,21 @@ class _Connecting:
             self._outbox = None
         self.send(whole)
         self.used = True
+
+    def putheader(self: Any, header: Any, *values: Any) -> None:
+        """Add a header to the head; with http.client's search in its parts it takes 2 us more."""
+        (value,) = values
+        line = header.encode("latin-1") + b": "
+        line += value if isinstance(value, bytes) else value.encode("latin-1")
+        if b"\n" in line or b"\r" in line:
+            raise ValueError(f"the header {header!r} has a line break")
+        self._output(line)
+
+    def getresponse(self) -> Any:
+        """Wait for the head of the answer."""
+        answer = super().getresponse()  # type: ignore[misc]
+        answer.__class__ = _Body  # urllib3 lets nobody choose
+        return answer
 
     def send(self: Any, data: Any) -> None:
         """Send data; the head and the body of a request leave as one: 20 us less for a call."""
@@ -351,6 +393,11 @@ class Adapter(HTTPAdapter):
             self._found[key] = pool
         return pool
 
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> Any:
+        """Return what the request line has: the path, or for some proxies the whole address."""
+        # Without proxies requests' own method searches for one: 8 us.
+        return super().request_url(request, proxies) if proxies else request.path_url
+
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """Leave the connection as it is: its TLS context says it all."""
 
@@ -360,7 +407,6 @@ class Adapter(HTTPAdapter):
         response: Any = self._response()
         response.status_code = resp.status
         response.headers = CaseInsensitiveDict(resp.headers)
-        response.encoding = get_encoding_from_headers(response.headers)
         response.raw = resp
         response.reason = resp.reason
         response.url = req.url

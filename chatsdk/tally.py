@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 import threading
-from typing import Any
 
 import attrs
 
 from chatsdk.messages import Usage
 
-_COUNTED = [attribute.name for attribute in attrs.fields(Usage)]
+_counts = attrgetter(*[attribute.name for attribute in attrs.fields(Usage)])
 
 
 class Tally:
@@ -33,9 +33,5 @@ class Tally:
 
 def summed(one: Usage, other: Usage) -> Usage:
     """Return the sum of two; what neither of them tells is None."""
-
-    def both(name: str) -> Any:
-        told = [value for value in (getattr(one, name), getattr(other, name)) if value is not None]
-        return sum(told) if told else None
-
-    return Usage(**{name: both(name) for name in _COUNTED})
+    pairs = zip(_counts(one), _counts(other))
+    return Usage(*[b if a is None else a if b is None else a + b for a, b in pairs])

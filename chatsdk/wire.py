@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from itertools import chain
 import json
 import math
 from typing import Any, Protocol
@@ -507,27 +508,22 @@ def inflate(chunks: Iterable[bytes], encoding: str | None) -> Iterator[bytes]:
     if name == "deflate":
         return _unpacked(chunks, _deflate)
     if name in ("identity", ""):
-        return _labelled(chunks)
+        return _labelled(iter(chunks))
     raise ProtocolError(
         f"the answer has an unknown content encoding, {name[:EXCERPT]!r}", retryable=True
     )
 
 
-def _labelled(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _labelled(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Yield the chunks; refuse a body that is gzip and does not say so."""
-    held: bytes | None = b""  # what may be the beginning of gzip; None: it was not
+    first = b""
     for chunk in chunks:
-        if held is not None:
-            chunk = held + chunk
-            if chunk[:2] == GZIP:
-                raise ProtocolError(
-                    "the answer is compressed and does not say so", retryable=True
-                )
-            held = chunk if GZIP.startswith(chunk) else None
-        if held is None:
-            yield chunk
-    if held:
-        yield held
+        first += chunk
+        if first not in (b"", GZIP[:1]):
+            break
+    if first.startswith(GZIP):
+        raise ProtocolError("the answer is compressed and does not say so", retryable=True)
+    return chain((first,) if first else (), chunks)
 
 
 def _deflate(first: bytes) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
+from itertools import chain
 import json
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -304,12 +305,10 @@ class GigaChat(Provider):
         """Yield what the frames say: events, or the one document of an answer in one piece."""
         kind = body.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind == "application/json":
-            yield from whole(body, parse)
-            yield DONE
-        elif kind in ("text/event-stream", ""):
-            yield from sse(body, parse, DONE)
-        else:
-            raise ProtocolError(f"gigachat answered with {kind[:80]!r}, not with events or JSON")
+            return chain(whole(body, parse), (DONE,))
+        if kind in ("text/event-stream", ""):
+            return sse(body, parse, DONE)
+        raise ProtocolError(f"gigachat answered with {kind[:80]!r}, not with events or JSON")
 
     def decode(self, event: Any) -> Delta | None:
         """Return the step in an event of a stream or in a whole answer."""

@@ -11,6 +11,7 @@ from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Iterator, Mapping
 import ipaddress
+from itertools import chain
 import reprlib
 import sys
 from typing import Any, ClassVar
@@ -387,11 +388,8 @@ class OpenAI(Provider):
         """Yield what the frames say: events, or the one document of an answer in one piece."""
         kind = body.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind.endswith("json"):
-            yield from whole(body, parse)
-            yield DONE
-        else:
-            yield from sse(body, parse, DONE)
-        yield END
+            return chain(whole(body, parse), (DONE, END))
+        return chain(sse(body, parse, DONE), (END,))
 
     def decode(self, event: Any) -> Delta | None:
         """Return the step in an event of a stream or in a whole answer."""
