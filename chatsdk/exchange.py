@@ -9,10 +9,10 @@ import logging
 import sys
 import time
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import requests
-from requests.cookies import extract_cookies_to_jar, RequestsCookieJar
+from requests.cookies import extract_cookies_to_jar, get_cookie_header, RequestsCookieJar
 
 from chatsdk.deadlines import Timeout, Watch
 from chatsdk.errors import (
@@ -24,10 +24,11 @@ from chatsdk.errors import (
 )
 from chatsdk.failures import connection_error, refusal, request_id_in
 from chatsdk.responses import Response
+from chatsdk.sockets import Headers
 from chatsdk.tokens import Token, TokenError
 from chatsdk.transport import Transport
 from chatsdk.version import __version__
-from chatsdk.wire import Grant, Limits, Request
+from chatsdk.wire import Grant, Limits, merged_headers, Request
 
 log = logging.getLogger(__name__)
 
@@ -349,28 +350,35 @@ class Exchange:
     def _prepared(
         self, request: Request, token: Token | None, added: Mapping[str, str]
     ) -> requests.PreparedRequest:
-        headers = {**HEADERS, **added, **request.headers}
-        named = {name.lower() for name in request.headers}
-        if token is not None and "authorization" not in named:
-            headers["Authorization"] = f"Bearer {token.value}"
-            self.tokens.append(token.value)
-        # As `requests.Request` does it, without a search for what is not there: 90 us less.
+        # As `requests.Request` does it, without a search for what is not there: 100 us less.
         prepared: Any = requests.PreparedRequest()  # partly untyped in requests
-        prepared.method, prepared.url = request.method, _quoted(request.url)
+        prepared.method, prepared.url, prepared.headers = request.method, _quoted(request.url), {}
+        known, framing = {}, {}
+        if token is not None:
+            known["Authorization"] = f"Bearer {token.value}"
+            self.tokens.append(token.value)
+        if request.cookies or self._cookies:
+            known["Cookie"] = self._cookie_header(request, prepared)
         if request.json is not None:
             # Not requests' own json=, which escapes: services ask for UTF-8 as it is.
             prepared.body = _encode(request.json).encode()
-            headers["Content-Type"] = "application/json"
-            headers["Content-Length"] = str(len(prepared.body))
-        prepared.prepare_headers(headers)
-        if request.cookies or self._cookies:
-            cookies: Any = RequestsCookieJar()  # untyped in requests
-            cookies.update(self._cookies or {})
-            cookies.update(request.cookies)
-            prepared.prepare_cookies(cookies)
-        if request.json is None:
-            prepared.prepare_body(request.form, None)
+            framing["Content-Type"] = "application/json"
+        elif request.form is not None:
+            prepared.body = urlencode(request.form)
+            framing["Content-Type"] = "application/x-www-form-urlencoded"
+        if request.method != "GET":
+            framing["Content-Length"] = str(len(prepared.body or ""))
+        headers = merged_headers(HEADERS, known, added, request.headers, framing)
+        _check_sendable(headers)
+        prepared.headers = Headers(headers)
         return prepared  # type: ignore[no-any-return]
+
+    def _cookie_header(self, request: Request, prepared: requests.PreparedRequest) -> Any:
+        jar: Any = RequestsCookieJar()  # untyped in requests
+        jar.update(self._cookies or {})
+        jar.update(request.cookies)
+        header: Any = get_cookie_header
+        return header(jar, prepared) or ""
 
     def _log(self, request: Request, outcome: str, began: float) -> None:
         if log.isEnabledFor(logging.DEBUG):
@@ -389,6 +397,17 @@ def _program_ends() -> bool:
             return True
         error = error.__context__
     return sys.is_finalizing()
+
+
+def _check_sendable(headers: Mapping[str, str]) -> None:
+    """Refuse what a provider of somebody's own may have put in; a caller's headers are checked."""
+    try:
+        text = "".join([*headers, *headers.values()])
+        text.encode("latin-1")
+    except (TypeError, UnicodeEncodeError) as error:
+        raise requests.exceptions.InvalidHeader("a header is no str in Latin-1") from error
+    if "\n" in text or "\r" in text:
+        raise requests.exceptions.InvalidHeader("a header has a line break")
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

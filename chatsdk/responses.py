@@ -32,6 +32,12 @@ class Response(requests.Response):
     fail: Callable[[Exception], ChatError] | None = None
     exhausted = False
 
+    def __init__(self) -> None:
+        # Not requests' own, which makes headers and a jar of cookies for nobody: 6 us less.
+        self._content: Any = False
+        self._content_consumed = False
+        self.history = []
+
     def attend(
         self, watch: Watch, limits: Limits, fail: Callable[[Exception], ChatError]
     ) -> Response:

@@ -6,8 +6,7 @@ never too late.  Here each wait asks the call's own `Watch` how long it may take
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cache
 import http.client
 import os
@@ -21,7 +20,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
-from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
+from urllib3 import HTTPConnectionPool, HTTPHeaderDict, HTTPResponse, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
@@ -35,13 +34,16 @@ POOL = 256  # idle connections kept for a host; more threads than that open more
 _local = threading.local()
 
 
-@contextmanager
-def watched(watch: Watch) -> Iterator[None]:
-    """Let the requests that this thread sends inside keep to a watch."""
-    _local.watch = watch
-    try:
-        yield
-    finally:
+class watched:
+    """Lets the requests that this thread sends inside keep to a watch."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def __enter__(self) -> None:
+        _local.watch = self._watch
+
+    def __exit__(self, *details: object) -> None:
         _local.watch = None
 
 
@@ -109,17 +111,20 @@ class _Answer(http.client.HTTPResponse):
         status = 100
         while status == 100:
             version, status, reason = self._read_status()
-            headers = _headers(self.fp)
+            self.pairs = _received_headers(self.fp)
         self.code = self.status = status
         self.reason = reason.strip()
         if not version.startswith(("HTTP/1.", "HTTP/0.9")):
             raise http.client.UnknownProtocol(version)
         self.version = 11 if version[5:] not in ("1.0", "0.9") else 10
-        self.headers = self.msg = headers
-        self.chunked = (headers.get("Transfer-Encoding") or "").lower() == "chunked"
+        self.headers = self.msg = http.client.HTTPMessage()
+        for name, value in self.pairs:
+            self.msg.set_raw(name, value)
+        known = {name.lower(): value for name, value in reversed(self.pairs)}
+        self.chunked = known.get("transfer-encoding", "").lower() == "chunked"
         self.chunk_left = self.length = None
         self.will_close = self._check_close()
-        length = headers.get("Content-Length") or ""
+        length = known.get("content-length", "")
         if status in (204, 304) or status < 200 or self._method == "HEAD":
             self.length = 0
         elif length.isdecimal() and len(length) < 20 and not self.chunked:
@@ -175,22 +180,34 @@ LONGEST_HEADER = 64 * 2**10  # bytes of one line of a head
 MOST_HEADERS = 100
 
 
-def _headers(file: Any) -> http.client.HTTPMessage:
+def _received_headers(file: Any) -> list[tuple[str, str]]:
     """Return the headers at the beginning of a file, up to the blank line after them."""
-    headers: Any = http.client.HTTPMessage()
+    headers: list[tuple[str, str]] = []
     for _ in range(MOST_HEADERS + 1):
         line = file.readline(LONGEST_HEADER + 1)
         if len(line) > LONGEST_HEADER:
             raise http.client.LineTooLong("header line")
         if line in (b"\r\n", b"\n", b""):
-            return headers  # type: ignore[no-any-return]
+            return headers
         text = line.decode("latin-1")
         if text[0] in " \t":
             continue  # the second line of a header, which nobody should send any more
         name, colon, value = text.partition(":")
         if colon:
-            headers.set_raw(name, value.strip())
+            headers.append((name, value.strip()))
     raise http.client.HTTPException(f"the head has more than {MOST_HEADERS} headers")
+
+
+class Headers(CaseInsensitiveDict[str]):
+    """The headers of a request; urllib3, which sends a copy, gets a plain dict: 10 us less."""
+
+    def __init__(self, headers: dict[str, str]) -> None:
+        super().__init__(headers)
+        self._plain = headers
+
+    def copy(self) -> Any:
+        """Return them as they are sent."""
+        return self._plain.copy()
 
 
 class _Connecting:
@@ -245,11 +262,19 @@ class _Connecting:
             raise ValueError(f"the header {header!r} has a line break")
         self._output(line)
 
-    def getresponse(self) -> Any:
-        """Wait for the head of the answer."""
-        answer = super().getresponse()  # type: ignore[misc]
-        answer.__class__ = _Body  # urllib3 lets nobody choose
-        return answer
+    def getresponse(self: Any) -> Any:
+        """Wait for the head of the answer; urllib3 would look for flaws in it for 15 us."""
+        answer: Any = http.client.HTTPConnection.getresponse(self)
+        return _Body(
+            body=answer,
+            headers=HTTPHeaderDict(answer.pairs),
+            status=answer.status,
+            version=answer.version,
+            reason=answer.reason,
+            preload_content=False,
+            decode_content=False,
+            original_response=answer,
+        )
 
     def send(self: Any, data: Any) -> None:
         """Send data; the head and the body of a request leave as one: 20 us less for a call."""
@@ -406,7 +431,7 @@ class Adapter(HTTPAdapter):
         # Not by requests' own method, which looks for cookies twice: 30 us less for a call.
         response: Any = self._response()
         response.status_code = resp.status
-        response.headers = CaseInsensitiveDict(resp.headers)
+        response.headers = resp.headers
         response.raw = resp
         response.reason = resp.reason
         response.url = req.url

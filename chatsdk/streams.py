@@ -111,10 +111,15 @@ class Stream:
 
     def read(self) -> Reply:
         """Send the question and return the whole answer."""
-        with self.open():
-            for _ in self.deltas():
-                pass
-        return self.reply
+        self.open()
+        try:
+            while True:
+                self._step()
+        except StopIteration:
+            return self.reply
+        except BaseException:
+            self.close()
+            raise
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -323,8 +328,7 @@ class _Mender:
     A half that is left alone becomes U+FFFD; one at the end of a text waits for the next.
     """
 
-    def __init__(self) -> None:
-        self.half = ""
+    half = ""
 
     def mended(self, text: str) -> str:
         """Return the text in order; it is the same where it is all ASCII and no half waits."""

@@ -69,6 +69,7 @@ class Transport:
         self._budgets: dict[str, Budget] = {}
         self._running: set[Ends] = set()
         self._idle = threading.Condition()
+        self._awaited = False  # whether anybody waits, or has waited, for the last call to end
 
     def send(
         self, prepared: requests.PreparedRequest, request: Request, watch: Watch
@@ -116,7 +117,7 @@ class Transport:
     def ended(self, call: Ends) -> None:
         """Keep count of the calls that have something to close."""
         self._running.discard(call)
-        if not self._running:
+        if self._awaited and not self._running:
             with self._idle:
                 self._idle.notify_all()
 
@@ -125,6 +126,7 @@ class Transport:
         if self._pid != os.getpid():
             self._begin()
             return
+        self._awaited = True
         for call in list(self._running):
             call.cancel()
         with self._idle:

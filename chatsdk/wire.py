@@ -114,6 +114,15 @@ class Body(Protocol):
         """Yield lines without their ends; a last one that has none is a `Tail`."""
 
 
+def merged_headers(*layers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of all layers; a later one wins, without regard to case."""
+    found: dict[str, tuple[str, str]] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            found[name.lower()] = (name, value)
+    return dict(found.values())
+
+
 Parse = Callable[[bytes], Any]
 
 

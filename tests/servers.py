@@ -296,5 +296,6 @@ def body(*chunks, limits=None, **headers):
     response.status_code = 200
     response.raw = Raw(chunks)
     response.limits = limits or Limits()
-    response.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    response.headers = CaseInsensitiveDict(named)
     return response

@@ -7,7 +7,7 @@ recordings in the tests of the service's own SDK (github.com/ai-forever/gigachat
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from itertools import chain
 import json
@@ -366,6 +366,7 @@ def russian_root() -> str:
     return (files("chatsdk") / "data" / "russian_trusted_root_ca.pem").read_text("ascii")
 
 
+@lru_cache(maxsize=256)
 def _root_for(address: str) -> str | None:
     """Return what to trust for an address: Sber's root for Sber's hosts, and for no other."""
     host = urlsplit(address).hostname or ""
