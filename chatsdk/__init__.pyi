@@ -39,14 +39,9 @@ from chatsdk.media import audio as audio
 from chatsdk.media import document as document
 from chatsdk.media import image as image
 from chatsdk.media import user as user
-from chatsdk.messages import Answer as Answer
 from chatsdk.messages import Delta as Delta
-from chatsdk.messages import Embeddings as Embeddings
-from chatsdk.messages import Limit as Limit
 from chatsdk.messages import Media as Media
 from chatsdk.messages import Message as Message
-from chatsdk.messages import Model as Model
-from chatsdk.messages import RateLimits as RateLimits
 from chatsdk.messages import Reply as Reply
 from chatsdk.messages import ToolCall as ToolCall
 from chatsdk.messages import ToolCallPart as ToolCallPart
@@ -57,6 +52,11 @@ from chatsdk.pace import Rate as Rate
 from chatsdk.plots import plot as plot
 from chatsdk.providers.base import Provider as Provider
 from chatsdk.providers.presets import Preset as Preset
+from chatsdk.ratelimits import Limit as Limit
+from chatsdk.ratelimits import RateLimits as RateLimits
+from chatsdk.results import Answer as Answer
+from chatsdk.results import Embeddings as Embeddings
+from chatsdk.results import Model as Model
 from chatsdk.retry import RetryPolicy as RetryPolicy
 from chatsdk.runs import Run as Run
 from chatsdk.runs import RunStream as RunStream

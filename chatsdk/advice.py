@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from attrs import frozen
-
 from chatsdk import errors
 from chatsdk.errors import APITimeoutError, ChatError
+from chatsdk.records import frozen
 
 
 @frozen

@@ -6,20 +6,22 @@ from collections.abc import Callable, Generator, Mapping
 from itertools import count
 import logging
 import time
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from attrs import evolve, frozen
+from attrs import evolve
 
-from chatsdk.advice import explain
 from chatsdk.errors import CancelledError, ChatError, ProtocolError
 from chatsdk.exchange import Exchange
-from chatsdk.hooks import Hooks, Notice, sendable
-from chatsdk.messages import Delta, Query, RateLimits, Reply, Usage
+from chatsdk.messages import Delta, Query, Reply, Usage
 from chatsdk.providers.base import Fetch, Provider
 from chatsdk.retry import RetryPolicy
 from chatsdk.tally import Tally
 from chatsdk.wire import Request
+
+if TYPE_CHECKING:
+    from chatsdk.hooks import Hooks, Notice
+    from chatsdk.ratelimits import RateLimits
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +32,7 @@ _numbers = count(1)
 SECRET = 4  # characters; what is shorter is no credential, and may be a part of any word
 
 
-@frozen
-class Route:
+class Route(NamedTuple):
     """Whom to ask, and what."""
 
     provider: Provider
@@ -152,7 +153,7 @@ class Call:
                 self._exchange.earn()
                 return
             except Exception:
-                with attempt:  # which notes it; a success it would note for nobody, in 8 us
+                with attempt:
                     raise
             finally:
                 self._exchange.finish()
@@ -185,6 +186,8 @@ class Call:
         if asked is not None and asked > self._policy.maximum_retry_after and error.retryable:
             most = f"RetryPolicy.maximum_retry_after ({self._policy.maximum_retry_after:g} s)"
             error.advice = f"ask again in {asked:g} s, which is longer than {most}"
+        from chatsdk.advice import explain  # late, as all that a call without fault does without
+
         explain(
             error,
             target=self._target,
@@ -295,7 +298,11 @@ class Call:
         self._sent, self._first = self._seconds(), 0.0
         headers: dict[str, str] = {}
         self._tell("on_request", headers=headers)
-        return dict(sendable(headers, request.headers)) if headers else headers
+        if headers:
+            from chatsdk.hooks import sendable
+
+            return dict(sendable(headers, request.headers))
+        return headers
 
     def _tell(self, name: str, **facts: Any) -> None:
         if not self._hooks:
@@ -305,6 +312,8 @@ class Call:
             hooks.tell(name, notice)
 
     def _notice(self, **facts: Any) -> Notice:
+        from chatsdk.hooks import Notice
+
         exchange, route = self._exchange, self._route
         request = exchange.request
         parts = None if request is None else urlsplit(request.url)

@@ -27,7 +27,7 @@ import threading
 import time
 from typing import Any
 
-from attrs import field, frozen
+from attrs import field
 import requests
 from requests.structures import CaseInsensitiveDict
 
@@ -35,6 +35,7 @@ from chatsdk.credentials import path_of, REMOVED, shown
 from chatsdk.deadlines import Timeout, Watch
 from chatsdk.errors import CassetteError, quoted
 from chatsdk.failures import connection_error
+from chatsdk.records import frozen
 from chatsdk.responses import Response
 from chatsdk.wire import Limits, Request
 

@@ -9,10 +9,7 @@ from typing import Any
 import attrs
 
 from chatsdk.errors import unknown
-from chatsdk.media import media_from
 from chatsdk.messages import Content, Media, Message, tool_call, ToolCall
-from chatsdk.schemas import response_format
-from chatsdk.tools import tool_schema
 
 MOST = 2**63 - 1  # of any number: what is beyond, no service can mean
 ROLES = ("system", "user", "assistant", "tool")
@@ -118,6 +115,8 @@ def _part_from_mapping(part: Mapping[str, Any], where: str) -> Any:
         raise TypeError(
             f"{where}: a part is a str, a Media, or a text or an image_url in OpenAI's shape"
         )
+    from chatsdk.media import media_from
+
     return media_from(url)
 
 
@@ -208,6 +207,8 @@ def _tools(value: Any) -> tuple[Mapping[str, Any], ...]:
 
 def _tool(item: Any, where: str) -> Mapping[str, Any]:
     if callable(item):
+        from chatsdk.tools import tool_schema
+
         return tool_schema(item)
     function = item.get("function") if isinstance(item, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
@@ -255,6 +256,8 @@ def _tool_choice(value: Any) -> Any:
 
 
 def _response_format(value: Any) -> Any:
+    from chatsdk.schemas import response_format
+
     return _json("response_format", response_format(value))
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-import contextvars
 import math
 import os
 from queue import Empty, SimpleQueue
 import socket
 import threading
 import time
-from typing import Any, TypeVar
+from typing import Any, TYPE_CHECKING, TypeVar
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 
 from chatsdk.errors import ConfigurationError
+from chatsdk.records import frozen
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 SHELTER = 0.3  # s that a call which is ended waits for an answer that its clean-up needs
 STEP = 0.05  # s of one wait for another thread
@@ -199,6 +201,8 @@ class Watch:
 
     def _aside(self, job: Callable[[], Result]) -> Future[Result]:
         """Do a job in a thread of its own: Ctrl-C would end it halfway in this one."""
+        import contextvars  # here and below: 1 ms, for the few calls that need it
+
         came: SimpleQueue[Future[Result]] = SimpleQueue()
         work = contextvars.copy_context().run
         thread = threading.Thread(target=work, args=(_settle, came, job), daemon=True)
@@ -237,6 +241,8 @@ class Watch:
 
 
 def _settle(came: SimpleQueue[Future[Result]], job: Callable[[], Result]) -> None:
+    from concurrent.futures import Future
+
     done: Future[Result] = Future()
     try:
         done.set_result(job())

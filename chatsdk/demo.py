@@ -12,12 +12,13 @@ import threading
 import time
 from typing import TextIO
 
-from attrs import asdict, define, field
+from attrs import asdict, field
 
 from chatsdk import providers
 from chatsdk.cli.output import table
 from chatsdk.client import Client
 from chatsdk.errors import ChatError
+from chatsdk.records import define
 from chatsdk.simulator import Simulator
 
 SERVICES = ("aichatonline", "aura", "flowgpt", "gigachat", "h2o")

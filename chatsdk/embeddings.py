@@ -7,8 +7,8 @@ from typing import Any
 
 from chatsdk.checks import check_text, PARAMETERS
 from chatsdk.errors import ConfigurationError, UnsupportedError
-from chatsdk.messages import EmbeddingQuery, Embeddings
 from chatsdk.providers.base import Provider
+from chatsdk.results import EmbeddingQuery, Embeddings
 from chatsdk.settings import headers_from
 from chatsdk.tally import summed
 

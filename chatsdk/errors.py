@@ -33,7 +33,6 @@ The error of requests, urllib3, json or the socket module that lies below is the
 from __future__ import annotations
 
 from collections.abc import Mapping
-import difflib
 from typing import Any, TypeVar
 
 AnyError = TypeVar("AnyError", bound=Exception)
@@ -326,6 +325,8 @@ def quoted(said: object, most: int = EXCERPT) -> str:
 
 def unknown(kind: type[AnyError], what: str, name: object, known: list[str]) -> AnyError:
     """Return an error that names what is unknown, lists what exists and suggests the nearest."""
+    import difflib  # 1 ms, for those who mistype
+
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return kind(f"unknown {what} {name!r}; there are: {', '.join(sorted(known))}{hint}")

@@ -8,7 +8,7 @@ import json
 import logging
 import sys
 import time
-from typing import Any
+from typing import Any, TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
 import requests
@@ -25,10 +25,12 @@ from chatsdk.errors import (
 from chatsdk.failures import connection_error, refusal, request_id_in
 from chatsdk.responses import Response
 from chatsdk.sockets import Headers
-from chatsdk.tokens import Token, TokenError
 from chatsdk.transport import Transport
 from chatsdk.version import __version__
 from chatsdk.wire import Grant, Limits, merged_headers, Request
+
+if TYPE_CHECKING:
+    from chatsdk.tokens import Token
 
 log = logging.getLogger(__name__)
 
@@ -238,6 +240,7 @@ class Exchange:
 
     def _token(self, grant: Grant) -> Token:
         """Return the token for a grant; of all threads that need one, only one asks."""
+        from chatsdk.tokens import TokenError
 
         def renew() -> Token:
             asked_at = time.time()

@@ -17,7 +17,8 @@ from typing import Any
 from chatsdk.advice import explain
 from chatsdk.crew import bare, Crew
 from chatsdk.errors import AllFailedError, APITimeoutError, CancelledError, ChatError
-from chatsdk.messages import Answer, Reply
+from chatsdk.messages import Reply
+from chatsdk.results import Answer
 from chatsdk.streams import Stream
 
 AHEAD = 64  # pieces of text that `stream_all` holds at most before it makes its readers wait

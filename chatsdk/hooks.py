@@ -8,15 +8,14 @@ import logging
 import traceback
 from typing import Any
 
-from attrs import field, frozen
+from attrs import field
 
 from chatsdk.errors import ConfigurationError
 from chatsdk.messages import Query, Reply, Usage
+from chatsdk.records import frozen
 from chatsdk.settings import headers_from
 
 log = logging.getLogger(__name__)
-
-NAMES = ("on_request", "on_retry", "on_reply", "on_error")
 
 # Headers that a hook cannot add: they frame the message, or say who asks.
 NOT_FOR_HOOKS = {
@@ -142,36 +141,6 @@ def _place(error: Exception) -> str:
     """Return what went wrong and where; not in which words, since they may quote a prompt."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} in {frame.name}, {frame.filename}:{frame.lineno}"
-
-
-# Those for all clients of this process, by the name of who put them there.  It is replaced as a
-# whole, so that a call reads it without a lock.
-everywhere: Mapping[str, Hooks] = {}
-
-
-def attach(name: str, hooks: Hooks | None) -> None:
-    """Let all clients of this process tell these hooks from their next call on; None: no more."""
-    global everywhere
-    others = {known: value for known, value in everywhere.items() if known != name}
-    everywhere = others if hooks is None else {**others, name: hooks}
-
-
-def listeners(
-    attached: Mapping[str, Hooks], own: Hooks | None, params: Mapping[str, Any]
-) -> tuple[Hooks, ...]:
-    """Return who is told of a call: the process's hooks, the client's, and the call's own.
-
-    Raises:
-        TypeError: A hook among the call's parameters is not callable.
-    """
-    found: list[Hooks] = []
-    if everywhere or attached:
-        found.extend({**everywhere, **attached}.values())
-    if own is not None:
-        found.append(own)
-    if not params.keys().isdisjoint(NAMES):
-        found.append(Hooks(**{name: params[name] for name in NAMES if name in params}))
-    return tuple(found)
 
 
 def sendable(

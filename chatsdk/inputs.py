@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Union
 
-from attrs import define
-
 from chatsdk.checks import messages_from
 from chatsdk.messages import Message, Reply
+from chatsdk.records import define
 
 Outcome = Union[Reply, Exception]
 

@@ -18,13 +18,14 @@ import time
 from typing import Any, TextIO
 
 import attrs
-from attrs import frozen
 from requests.structures import CaseInsensitiveDict
 
 from chatsdk import errors
 from chatsdk.errors import CancelledError, ChatError, JournalError, WorkerLostError
 from chatsdk.inputs import Item, Outcome
-from chatsdk.messages import Answer, Media, Message, Reply, tool_call, Usage
+from chatsdk.messages import Media, Message, Reply, tool_call, Usage
+from chatsdk.records import frozen
+from chatsdk.results import Answer
 
 APPLICATION = 0x63686A6C  # "chjl"
 VERSION = 1

@@ -18,18 +18,19 @@ from typing import Any, Protocol, Union
 import uuid
 
 import attrs
-from attrs import frozen
 
 from chatsdk.advice import explain
 from chatsdk.checks import PARAMETERS
 from chatsdk.crew import bare, Crew
 from chatsdk.errors import CancelledError, ConfigurationError, JournalError, WorkerLostError
 from chatsdk.fanout import check_workers
-from chatsdk.hooks import NAMES
 from chatsdk.inputs import check_inputs, Item, item_from, Outcome
 from chatsdk.journal import Ledger
-from chatsdk.messages import Answer, Message, Reply
+from chatsdk.listeners import NAMES
+from chatsdk.messages import Message, Reply
 from chatsdk.pace import Pace, PacedPolicy, pause_for, Rate
+from chatsdk.records import frozen
+from chatsdk.results import Answer
 from chatsdk.retry import RetryPolicy
 from chatsdk.streams import Stream
 

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 from chatsdk.client import Client
 from chatsdk.errors import ConfigurationError
-from chatsdk.hooks import attach, Hooks, Notice
+from chatsdk.hooks import Hooks, Notice
+from chatsdk.listeners import attach
 from chatsdk.messages import Message, Query, Reply, ToolCall, Usage
 from chatsdk.version import __version__
 

@@ -8,10 +8,11 @@ import threading
 import time
 from typing import Any
 
-from attrs import field, frozen
+from attrs import field
 
 from chatsdk.errors import ChatError, RateLimitError
 from chatsdk.messages import Reply
+from chatsdk.records import frozen
 from chatsdk.retry import RetryPolicy
 
 MINUTE = 60.0  # s

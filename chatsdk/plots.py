@@ -8,7 +8,8 @@ from io import BytesIO
 from typing import Any
 
 from chatsdk.errors import ConfigurationError
-from chatsdk.messages import Answer, Reply
+from chatsdk.messages import Reply
+from chatsdk.results import Answer
 
 SIZE = (8, 6)  # inches
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from chatsdk.checks import check_text, option, PARAMETERS
 from chatsdk.errors import ChatError, unknown, UnsupportedError
-from chatsdk.hooks import NAMES
+from chatsdk.listeners import NAMES
 from chatsdk.messages import Message, Query
 from chatsdk.providers.base import Provider
 from chatsdk.settings import headers_from

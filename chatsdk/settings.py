@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 import os
 import re
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ import attrs
 
 from chatsdk.errors import ConfigurationError
 
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 
 
 def setting(variable: str | None, default: Any = None, **options: Any) -> Any:
@@ -87,18 +88,13 @@ def check_headers(instance: Any, attribute: Any, value: Any) -> None:
     for name, text in value.items():
         if not isinstance(name, str) or not isinstance(text, str):
             raise TypeError(f"{attribute.name} must be a dict of str; see {name!r}")
-        if not _HEADER_NAME.fullmatch(name):
+        if not re.fullmatch(_HEADER_NAME, name):
             raise ConfigurationError(f"{attribute.name}: {name!r} is no header name")
         if text[:1].isspace() or any(c in "\r\n\0" or ord(c) > 0xFF for c in text):
             raise ConfigurationError(
                 f"{attribute.name}: the value of {name!r} begins with a blank, or has a line break,"
                 " NUL or a character beyond Latin-1"
             )
-
-
-@attrs.frozen
-class _Named:
-    name: str
 
 
 def headers_from(headers: Any, name: str) -> Mapping[str, str]:
@@ -110,5 +106,5 @@ def headers_from(headers: Any, name: str) -> Mapping[str, str]:
     """
     if headers is None:
         return {}
-    check_headers(None, _Named(name), headers)
+    check_headers(None, SimpleNamespace(name=name), headers)
     return dict(headers)

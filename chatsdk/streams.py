@@ -6,13 +6,15 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 import threading
 import time
-from typing import Any, Protocol
+from typing import Any, Protocol, TYPE_CHECKING
 
 from attrs import evolve
 
-from chatsdk.advice import explain
 from chatsdk.errors import CancelledError, ChatError
-from chatsdk.messages import Delta, RateLimits, Reply, tool_call, ToolCall, ToolCallPart, Usage
+from chatsdk.messages import Delta, Reply, tool_call, ToolCall, ToolCallPart, Usage
+
+if TYPE_CHECKING:
+    from chatsdk.ratelimits import RateLimits
 
 
 class Call(Protocol):
@@ -250,6 +252,8 @@ class Stream:
         if self._closer == threading.get_ident():
             self._finish_steps()
             raise StopIteration
+        from chatsdk.advice import explain
+
         error = CancelledError("the stream was closed by another thread")
         explain(error, target=f"{self._call.provider}:{self._call.model}")
         raise self._failed(error)

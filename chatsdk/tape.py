@@ -79,8 +79,8 @@ class TapeTransport(Transport):
         proxy: str | None,
         verify: bool | str | None,
     ) -> None:
-        self._tokens = _OwnTokens(made_up=record is None)
-        super().__init__(proxy=proxy, verify=verify, token_store=self._tokens)
+        self._own = _OwnTokens(made_up=record is None)
+        super().__init__(proxy=proxy, verify=verify, token_store=self._own)
         if record is not None and replay is not None and replay.match == "strict":
             raise ConfigurationError(
                 "record= and replay= together ask for what is missing, wherever it is missing;"
@@ -147,7 +147,7 @@ class TapeTransport(Transport):
             headers=sent_headers(prepared.headers),
             body=body,
             kind=kind,
-            token=self._tokens.asking,
+            token=self._own.asking,
             at=datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z"),
         )
 

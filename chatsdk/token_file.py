@@ -32,8 +32,9 @@ from threading import Event
 import time
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import field
 
+from chatsdk.records import define, frozen
 from chatsdk.tokens import Entry, Flight, MemoryTokenStore, number, Token, TokenStore
 
 try:

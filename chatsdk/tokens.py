@@ -26,7 +26,9 @@ import time
 from typing import Any
 from weakref import WeakSet
 
-from attrs import Attribute, define, field, frozen
+from attrs import Attribute, field
+
+from chatsdk.records import define, frozen
 
 log = logging.getLogger(__name__)
 
@@ -520,6 +522,8 @@ def _forked() -> None:
     for store in list(_stores):
         store.forked()
 
+
+process_store = MemoryTokenStore()  # holds no key, only tokens under digests
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)

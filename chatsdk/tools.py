@@ -10,8 +10,9 @@ import typing
 from typing import Any, overload
 
 import attrs
-from attrs import field, frozen
+from attrs import field
 
+from chatsdk.records import frozen
 from chatsdk.schemas import build, first_paragraph, schema_of
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from typing import Any, Protocol
+from typing import Any, Protocol, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import requests
@@ -17,8 +17,10 @@ from chatsdk.responses import Response
 from chatsdk.retry import Budget
 from chatsdk.sockets import Adapter, tls_context, watched
 from chatsdk.tally import Tally
-from chatsdk.tokens import TokenStore
 from chatsdk.wire import Request
+
+if TYPE_CHECKING:
+    from chatsdk.tokens import TokenStore
 
 log = logging.getLogger(__name__)
 
@@ -42,16 +44,16 @@ class Transport:
     Args:
         proxy: A proxy's URL; None: the environment's proxies; "": none at all.
         verify: True or None: the provider's own choice; False: no check; a CA file.
-        token_store: Where tokens are kept.
+        token_store: Where tokens are kept; None: in memory, in one store for the process.
 
     Raises:
         ConfigurationError: The proxy is none, or the CA file cannot be read.
     """
 
     def __init__(
-        self, *, proxy: str | None, verify: bool | str | None, token_store: TokenStore
+        self, *, proxy: str | None, verify: bool | str | None, token_store: TokenStore | None
     ) -> None:
-        self.tokens = token_store
+        self._tokens = token_store
         self.tally = Tally()
         self._proxy = _checked_proxy(proxy)
         self._verify = _checked_verify(verify)
@@ -88,6 +90,15 @@ class Transport:
             )
         assert isinstance(response, Response)  # the adapter makes no other
         return response
+
+    @property
+    def tokens(self) -> TokenStore:
+        """Where tokens are kept."""
+        if self._tokens is None:
+            from chatsdk.tokens import process_store  # most services take a key as it is
+
+            self._tokens = process_store
+        return self._tokens
 
     def _context(self, request: Request) -> Any:
         verify = request.verify if self._verify is None else self._verify

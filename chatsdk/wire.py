@@ -10,14 +10,17 @@ from functools import lru_cache
 from itertools import chain
 import json
 import math
-from typing import Any, Protocol
+from typing import Any, Protocol, TYPE_CHECKING
 import zlib
 
-from attrs import field, frozen
+from attrs import field
 from attrs.validators import gt
 
 from chatsdk.errors import EXCERPT, ProtocolError, StreamInterruptedError
-from chatsdk.tokens import Token
+from chatsdk.records import frozen
+
+if TYPE_CHECKING:
+    from chatsdk.tokens import Token
 
 DEPTH = 200  # levels of JSON; deeper parses on some versions of Python and breaks repr on all
 LONGEST_LINE = 8 * 2**10  # bytes of a line of the chunked framing

@@ -34,11 +34,11 @@ from chatsdk.errors import (
     StreamInterruptedError,
     UnsupportedError,
 )
-from chatsdk.messages import Model
 from chatsdk.providers.aura import Aura
 from chatsdk.providers.flowgpt import FlowGpt
 from chatsdk.providers.gigachat import GigaChat
 from chatsdk.providers.h2o import H2o
+from chatsdk.results import Model
 
 URL = "https://chat.example"
 

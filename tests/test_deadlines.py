@@ -395,7 +395,7 @@ def interrupted(process, within=1.0):
     finally:
         took = time.monotonic() - began
     assert errors.rstrip().endswith("KeyboardInterrupt"), errors
-    assert process.returncode == -signal.SIGINT
+    assert process.returncode == -signal.SIGINT, errors
     assert took < within + SLACK
     return output
 

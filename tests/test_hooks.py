@@ -16,9 +16,10 @@ from servers import answer, chunk, document, frame, gigachat, head, said
 
 import chatsdk
 from chatsdk import CancelledError, Client, Embeddings
-from chatsdk import hooks as hooks_module
+from chatsdk import listeners as who_listens
 from chatsdk import mapping, Notice, RateLimitError, RetryPolicy, ServerError, Usage
-from chatsdk.hooks import attach, Hooks, NAMES
+from chatsdk.hooks import Hooks
+from chatsdk.listeners import attach, NAMES
 from chatsdk.providers.gigachat import GigaChat
 from chatsdk.simulator import Simulator
 from chatsdk.wire import Request
@@ -487,7 +488,7 @@ def test_hooks_of_the_process_are_told_of_every_client_until_they_are_taken_away
         attach("test", None)
 
     assert told.names == ["reply", "reply"]
-    assert hooks_module.everywhere == {}
+    assert who_listens.everywhere == {}
 
 
 def test_a_client_is_pickled_with_hooks_that_can_be():

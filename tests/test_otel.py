@@ -29,7 +29,7 @@ import pytest
 from servers import answer, chunk, document, DONE, frame, gigachat, head, said
 
 import chatsdk
-from chatsdk import Client, Embeddings, hooks, Message, RetryPolicy, ToolCall, Usage
+from chatsdk import Client, Embeddings, listeners, Message, RetryPolicy, ToolCall, Usage
 from chatsdk.messages import Media
 from chatsdk.otel import CONTENT, instrument, PROVIDERS, SCHEMA
 from chatsdk.providers import TABLE
@@ -81,7 +81,7 @@ def watched(caplog):
     found = Watched()
     yield found
     found.stop()
-    assert hooks.everywhere == {}
+    assert listeners.everywhere == {}
     assert not [record for record in caplog.records if record.name == "chatsdk.hooks"]
 
 

@@ -14,7 +14,7 @@ from chatsdk.cli.output import complain, is_screen, tell
 from chatsdk.cli.screen import blocks, live
 from chatsdk.client import Client
 from chatsdk.journal import json_line
-from chatsdk.messages import Answer
+from chatsdk.results import Answer
 
 as_plain = click.option(
     "--plain", is_flag=True, help="Text as it comes, also on a terminal: no Markdown, no colours."

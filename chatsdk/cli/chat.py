@@ -17,7 +17,7 @@ from chatsdk.cli.options import client_for, given, named, parameters, TARGET
 from chatsdk.cli.output import complain, console, is_screen, tell, visible
 from chatsdk.cli.session import HELP, Screen, Session
 from chatsdk.journal import json_line
-from chatsdk.messages import Answer
+from chatsdk.results import Answer
 from chatsdk.streams import Stream
 
 EARLY = {

@@ -20,8 +20,8 @@ from chatsdk.cli.command import argument, command, usage
 from chatsdk.cli.options import client_for, given, parameters, TARGET
 from chatsdk.cli.output import complain, visible
 from chatsdk.journal import json_line
-from chatsdk.messages import Answer
 from chatsdk.pace import Rate
+from chatsdk.results import Answer
 
 NOTES = {
     "Input": (

@@ -19,7 +19,8 @@ from chatsdk.cli.command import argument, as_json, command, usage
 from chatsdk.cli.markdown import page
 from chatsdk.cli.output import complain, console, dump, is_screen, tell, visible
 from chatsdk.errors import ChatError
-from chatsdk.messages import Delta, Query, RateLimits, Usage
+from chatsdk.messages import Delta, Query, Usage
+from chatsdk.ratelimits import RateLimits
 from chatsdk.streams import Stream
 
 AT_ONCE = math.inf  # the speed

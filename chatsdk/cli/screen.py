@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from chatsdk.cli.markdown import show_whole
 from chatsdk.cli.output import console, tell, visible
-from chatsdk.messages import Answer
+from chatsdk.results import Answer
 
 COLUMN = 32  # characters of the narrowest column on a screen
 GAP = " | "

@@ -13,7 +13,8 @@ from chatsdk import providers
 from chatsdk.cli.keychain import stored
 from chatsdk.client import Client
 from chatsdk.errors import ChatError
-from chatsdk.messages import Answer, Message, Reply
+from chatsdk.messages import Message, Reply
+from chatsdk.results import Answer
 from chatsdk.streams import Stream
 from chatsdk.targets import provider_name
 

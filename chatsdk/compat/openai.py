@@ -21,9 +21,8 @@ from attrs import frozen
 from chatsdk import errors
 from chatsdk.client import Client
 from chatsdk.media import media_from
-from chatsdk.messages import Delta, Media
-from chatsdk.messages import Model as OurModel
-from chatsdk.messages import Reply, ToolCallPart, Usage
+from chatsdk.messages import Delta, Media, Reply, ToolCallPart, Usage
+from chatsdk.results import Model as OurModel
 from chatsdk.streams import Stream as OurStream
 from chatsdk.targets import default_target
 

@@ -11,11 +11,10 @@ import secrets
 import string
 from typing import Any, ClassVar
 
-from attrs import frozen
-
 from chatsdk.errors import ProviderError, quoted, UnsupportedError
 from chatsdk.messages import Delta, Query, step
 from chatsdk.providers.base import Fetch, flatten, member, merged, Provider
+from chatsdk.records import frozen
 from chatsdk.settings import setting, url
 from chatsdk.wire import Body, malformed, ndjson, parse, Request
 

@@ -15,22 +15,11 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 import attrs
-from attrs import field, frozen
+from attrs import field
 from attrs.validators import ge, instance_of, matches_re
 
 from chatsdk.errors import MissingCredentialsError, ProviderError, quoted, UnsupportedError
-from chatsdk.messages import (
-    Delta,
-    Media,
-    Message,
-    Model,
-    Query,
-    RateLimits,
-    step,
-    ToolCall,
-    ToolCallPart,
-    Usage,
-)
+from chatsdk.messages import Delta, Media, Message, Query, step, ToolCall, ToolCallPart, Usage
 from chatsdk.providers.base import (
     count,
     Fetch,
@@ -41,6 +30,9 @@ from chatsdk.providers.base import (
     Provider,
     system_text,
 )
+from chatsdk.ratelimits import RateLimits
+from chatsdk.records import frozen
+from chatsdk.results import Model
 from chatsdk.settings import secret, setting, url
 from chatsdk.wire import malformed, parse, Request, sse, whole
 
@@ -341,7 +333,7 @@ class Anthropic(Provider):
             if delta.get("type") == "text_delta":
                 # By place, which takes half the time; most events are of this kind.
                 text = member(delta, "text", str) or ""
-                return step(text, None, None, "", (), False, None, None, None, event)
+                return step(text, raw=event)
             return _piece(event, delta)
         read = _EVENTS.get(kind or "")
         if read is not None:

@@ -5,25 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 import hashlib
 import reprlib
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TYPE_CHECKING, TypeVar
 
 import attrs
-from attrs import field, frozen
+from attrs import field
 
 from chatsdk.errors import ChatError, ProtocolError, StreamInterruptedError, UnsupportedError
-from chatsdk.messages import (
-    Delta,
-    EmbeddingQuery,
-    Embeddings,
-    Limit,
-    Media,
-    Message,
-    Model,
-    Query,
-    RateLimits,
-)
+from chatsdk.messages import Delta, Media, Message, Query
+from chatsdk.records import frozen
 from chatsdk.settings import check_headers, secret
 from chatsdk.wire import Body, malformed, merged_headers, parse, Request, sse
+
+if TYPE_CHECKING:
+    from chatsdk.ratelimits import RateLimits
+    from chatsdk.results import EmbeddingQuery, Embeddings, Model
 
 Fetch = Callable[[Request], bytes]
 Kind = TypeVar("Kind")
@@ -103,6 +98,8 @@ class Provider:
 
     def list_models(self, fetch: Fetch) -> list[Model]:
         """Return the models that the service offers; here those known when this was written."""
+        from chatsdk.results import Model
+
         return [Model(id, self.name) for id in self.models]
 
     def embed(self, query: EmbeddingQuery, fetch: Fetch) -> Embeddings:
@@ -302,6 +299,7 @@ def limits_in(headers: Mapping[str, str], form: str) -> RateLimits | None:
 
     if "ratelimit" not in " ".join(headers).lower():  # as a rule: 8 us less
         return None
+    from chatsdk.ratelimits import Limit, RateLimits
 
     def limit(kind: str) -> Limit:
         told = [headers.get(form.format(what=what, kind=kind)) for what in WHATS]
@@ -317,6 +315,8 @@ WHATS = ("limit", "remaining", "reset")
 
 def models_in(entries: Any, provider: str) -> list[Model]:
     """Return the models of a service's list: objects with ``id`` and maybe ``owned_by``."""
+    from chatsdk.results import Model
+
     models = []
     for entry in entries if isinstance(entries, list) else [None]:
         if not isinstance(entry, dict) or not member(entry, "id", str):

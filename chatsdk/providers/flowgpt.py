@@ -13,11 +13,10 @@ import string
 import time
 from typing import Any, ClassVar
 
-from attrs import frozen
-
 from chatsdk.errors import ProviderError, quoted
 from chatsdk.messages import Delta, Query, step
 from chatsdk.providers.base import Fetch, merged, Provider, system_text
+from chatsdk.records import frozen
 from chatsdk.settings import setting, url
 from chatsdk.wire import Body, malformed, ndjson, parse, Request
 

@@ -16,22 +16,10 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 import attrs
-from attrs import field, frozen
+from attrs import field
 
 from chatsdk.errors import MissingCredentialsError, ProviderError, quoted, UnsupportedError
-from chatsdk.messages import (
-    Delta,
-    EmbeddingQuery,
-    Embeddings,
-    Media,
-    Message,
-    Model,
-    Query,
-    step,
-    ToolCall,
-    ToolCallPart,
-    Usage,
-)
+from chatsdk.messages import Delta, Media, Message, Query, step, ToolCall, ToolCallPart, Usage
 from chatsdk.providers.base import (
     count,
     Fetch,
@@ -43,6 +31,8 @@ from chatsdk.providers.base import (
     vector_in,
     vectors_in_order,
 )
+from chatsdk.records import frozen
+from chatsdk.results import EmbeddingQuery, Embeddings, Model
 from chatsdk.settings import check_secret, setting, url
 from chatsdk.wire import malformed, parse, Request, sse, whole
 
@@ -308,7 +298,7 @@ class Gemini(Provider):
         if text:
             model, id = event["modelVersion"], event["responseId"]
             told = _usage(event["usageMetadata"])
-            return step(text, None, told, "", (), False, model, id, None, event)
+            return step(text, model, event, told, id)
         if not isinstance(event, dict):
             raise malformed("an event is no JSON object", str(event))
         if "error" in event:

@@ -11,12 +11,11 @@ from functools import cache, lru_cache
 from importlib.resources import files
 from itertools import chain
 import json
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TYPE_CHECKING
 from urllib.parse import urlsplit
-import uuid
 
 import attrs
-from attrs import field, frozen
+from attrs import field
 from attrs.validators import ge, in_
 
 from chatsdk.errors import (
@@ -26,17 +25,7 @@ from chatsdk.errors import (
     quoted,
     UnsupportedError,
 )
-from chatsdk.messages import (
-    Delta,
-    EmbeddingQuery,
-    Embeddings,
-    Message,
-    Model,
-    Query,
-    step,
-    ToolCallPart,
-    Usage,
-)
+from chatsdk.messages import Delta, Message, Query, step, ToolCallPart, Usage
 from chatsdk.providers.base import (
     count,
     digest,
@@ -51,9 +40,13 @@ from chatsdk.providers.base import (
     vector_in,
     vectors_in_order,
 )
+from chatsdk.records import frozen
 from chatsdk.settings import secret, setting, url
-from chatsdk.tokens import Token
 from chatsdk.wire import Grant, malformed, parse, Request, sse, unix_time, whole
+
+if TYPE_CHECKING:
+    from chatsdk.results import EmbeddingQuery, Embeddings, Model
+    from chatsdk.tokens import Token
 
 DONE = b"[DONE]"
 SCOPES = ("GIGACHAT_API_PERS", "GIGACHAT_API_B2B", "GIGACHAT_API_CORP")
@@ -195,6 +188,8 @@ class GigaChat(Provider):
 
     def embed(self, query: EmbeddingQuery, fetch: Fetch) -> Embeddings:
         """Return texts as vectors; each entry of the answer tells its tokens by itself."""
+        from chatsdk.results import Embeddings
+
         asked = merged({"model": query.model, "input": list(query.texts)}, query.extra_body)
         body = fetch(self._plain("/embeddings", asked, query.extra_headers))
         event = parse(body)
@@ -261,6 +256,8 @@ class GigaChat(Provider):
         )
 
     def _ask(self) -> Request:
+        import uuid  # 1 ms, which an access_token does not need
+
         return Request(
             method="POST",
             url=self.auth_url,
@@ -278,6 +275,8 @@ class GigaChat(Provider):
 
     def _read(self, body: bytes, headers: Mapping[str, str], asked_at: float) -> Token:
         """Return the token of an answer in either of its two forms."""
+        from chatsdk.tokens import Token
+
         try:
             event = parse(body)
         except ProtocolError:
@@ -314,7 +313,7 @@ class GigaChat(Provider):
         """Return the step in an event of a stream or in a whole answer."""
         text = text_alone(event)
         if text:
-            return step(text, model=event.get("model"), raw=event)
+            return step(text, event["model"], event)
         if event is DONE:
             return Delta(final=True)
         if not isinstance(event, dict):

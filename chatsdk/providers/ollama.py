@@ -13,20 +13,9 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import attrs
-from attrs import frozen
 
 from chatsdk.errors import ConfigurationError, ProviderError, quoted, UnsupportedError
-from chatsdk.messages import (
-    Delta,
-    EmbeddingQuery,
-    Embeddings,
-    Message,
-    Model,
-    Query,
-    step,
-    ToolCallPart,
-    Usage,
-)
+from chatsdk.messages import Delta, Message, Query, step, ToolCallPart, Usage
 from chatsdk.providers.base import (
     count,
     Fetch,
@@ -38,6 +27,8 @@ from chatsdk.providers.base import (
     vectors_in_order,
 )
 from chatsdk.providers.thoughts import told_apart
+from chatsdk.records import frozen
+from chatsdk.results import EmbeddingQuery, Embeddings, Model
 from chatsdk.settings import check_url, secret, setting
 from chatsdk.wire import Body, malformed, ndjson, parse, Request
 
@@ -274,7 +265,7 @@ class Ollama(Provider):
         """Return the step in a line, or raise for a line that reports a failure."""
         text = _text_alone(event)
         if text:
-            return step(text, model=event["model"], raw=event)
+            return step(text, event["model"], event)
         if not isinstance(event, dict):
             raise malformed("a line is no JSON object", str(event))
         if "error" in event and event["error"] is not None:

@@ -17,7 +17,7 @@ import sys
 from typing import Any, ClassVar
 from urllib.parse import urljoin, urlsplit
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from chatsdk.errors import (
     ChatError,
@@ -28,7 +28,7 @@ from chatsdk.errors import (
     quoted,
     UnsupportedError,
 )
-from chatsdk.messages import Delta, EmbeddingQuery, Embeddings, Media, Message, Model, Query, step
+from chatsdk.messages import Delta, Media, Message, Query, step
 from chatsdk.providers.base import (
     count,
     Fetch,
@@ -53,6 +53,8 @@ from chatsdk.providers.openai_frames import (
     TRANSIENT,
     usage_in,
 )
+from chatsdk.records import frozen
+from chatsdk.results import EmbeddingQuery, Embeddings, Model
 from chatsdk.settings import secret, setting, url
 from chatsdk.wire import malformed, parse, Request, sse, whole
 
@@ -395,7 +397,7 @@ class OpenAI(Provider):
         """Return the step in an event of a stream or in a whole answer."""
         text = text_alone(event)
         if text and "error" not in event and "x_groq" not in event:
-            return step(text, model=event["model"], id=member(event, "id", str), raw=event)
+            return step(text, event["model"], event, None, member(event, "id", str))
         if event is DONE or event is END:
             return MARK if event is DONE else ENDED
         if not isinstance(event, dict):

@@ -16,13 +16,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Union
 
 import attrs
-from attrs import field, frozen
+from attrs import field
 
 from chatsdk.errors import ChatError, ConfigurationError, UnsupportedError
-from chatsdk.messages import Delta, Media, Message, Model, Query
+from chatsdk.messages import Delta, Media, Message, Query
 from chatsdk.providers.base import Fetch, flatten, given, member, merged, Provider
 from chatsdk.providers.tgi_frames import generation, spoken
 from chatsdk.providers.thoughts import told_apart
+from chatsdk.records import frozen
+from chatsdk.results import Model
 from chatsdk.settings import setting, url
 from chatsdk.wire import malformed, parse, Request, sse, whole
 

@@ -30,8 +30,9 @@ from chatsdk import (
     Usage,
 )
 from chatsdk.media import media_from
-from chatsdk.messages import EmbeddingQuery, Media
+from chatsdk.messages import Media
 from chatsdk.providers.gemini import BUDGETS, Gemini
+from chatsdk.results import EmbeddingQuery
 from chatsdk.schemas import response_format
 from chatsdk.simulator import Simulator
 

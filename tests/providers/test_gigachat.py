@@ -38,9 +38,9 @@ from chatsdk import (
     UnsupportedError,
     Usage,
 )
-from chatsdk.messages import EmbeddingQuery
 from chatsdk.providers.flowgpt import FlowGpt
 from chatsdk.providers.gigachat import DONE, GigaChat, russian_root
+from chatsdk.results import EmbeddingQuery
 from chatsdk.schemas import response_format
 from chatsdk.simulator import Simulator
 

@@ -36,8 +36,8 @@ from chatsdk import (
     Usage,
     user,
 )
-from chatsdk.messages import EmbeddingQuery
 from chatsdk.providers.ollama import Ollama
+from chatsdk.results import EmbeddingQuery
 from chatsdk.schemas import response_format
 from chatsdk.simulator import Simulator
 

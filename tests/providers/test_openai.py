@@ -30,8 +30,8 @@ from chatsdk import (
     Usage,
     user,
 )
-from chatsdk.messages import EmbeddingQuery
 from chatsdk.providers.openai import DONE, ENDED, MARK, OpenAI
+from chatsdk.results import EmbeddingQuery
 from chatsdk.schemas import response_format
 from chatsdk.simulator import Simulator
 

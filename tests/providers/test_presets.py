@@ -23,10 +23,10 @@ from chatsdk import (
     UnsupportedError,
     Usage,
 )
-from chatsdk.messages import EmbeddingQuery
 from chatsdk.providers import presets
 from chatsdk.providers.presets import ROWS
 from chatsdk.providers.thoughts import Kept, ThinkTags
+from chatsdk.results import EmbeddingQuery
 from chatsdk.simulator import Simulator
 from chatsdk.simulator.openai_dialects import DIALECTS
 
