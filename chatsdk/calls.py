@@ -9,12 +9,11 @@ import time
 from typing import Any, NamedTuple, TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from attrs import evolve
-
 from chatsdk.errors import CancelledError, ChatError, ProtocolError
 from chatsdk.exchange import Exchange
 from chatsdk.messages import Delta, Query, Reply, Usage
 from chatsdk.providers.base import Fetch, Provider
+from chatsdk.records import evolve
 from chatsdk.retry import RetryPolicy
 from chatsdk.tally import Tally
 from chatsdk.wire import Request

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 import json
-from typing import Any
-
-import attrs
+from typing import Any, TYPE_CHECKING
 
 from chatsdk.errors import unknown
-from chatsdk.messages import Content, Media, Message, tool_call, ToolCall
+from chatsdk.messages import Message
+from chatsdk.records import fields
+
+if TYPE_CHECKING:
+    from chatsdk.parts import Media, ToolCall
 
 MOST = 2**63 - 1  # of any number: what is beyond, no service can mean
 ROLES = ("system", "user", "assistant", "tool")
@@ -37,7 +39,7 @@ def messages_from(messages: Any) -> tuple[Message, ...]:
     return found
 
 
-_KEYS = [attribute.name for attribute in attrs.fields(Message)]
+_KEYS = [attribute.name for attribute in fields(Message)]
 
 
 def _usual(item: Any) -> Message | None:
@@ -89,13 +91,15 @@ def _with_parts(item: Message, where: str) -> Message:
     if not parts:
         raise ValueError(f"{where}: content is empty")
     texts = [part for part in parts if isinstance(part, str)]
-    content: Content = "".join(texts) if len(texts) == len(parts) else parts
+    content: Any = "".join(texts) if len(texts) == len(parts) else parts
     return Message(
         item.role, content, item.name, item.tool_call_id, item.tool_calls, item.state
     )
 
 
 def _part(given: Any, where: str) -> str | Media:
+    from chatsdk.parts import Media
+
     part = _part_from_mapping(given, where) if isinstance(given, Mapping) else given
     if isinstance(part, Media):
         return part
@@ -141,6 +145,8 @@ def _from_mapping(item: Mapping[str, Any], where: str) -> Message:
 
 def _tool_call(call: Any, where: str) -> ToolCall:
     """Return a call of the history: a ToolCall, or a dict in OpenAI's shape."""
+    from chatsdk.parts import tool_call, ToolCall
+
     if isinstance(call, ToolCall):
         return call
     function = call.get("function") if isinstance(call, Mapping) else None

@@ -7,8 +7,6 @@ from functools import partial
 from typing import Any, Protocol, TYPE_CHECKING, TypeVar
 import weakref
 
-from attrs import evolve
-
 from chatsdk.calls import Call, Route
 from chatsdk.checks import messages_from
 from chatsdk.deadlines import Timeout
@@ -18,6 +16,7 @@ from chatsdk.listeners import listeners
 from chatsdk.messages import Message, Query, Reply, Usage
 from chatsdk.providers.base import Provider
 from chatsdk.queries import query_for
+from chatsdk.records import evolve
 from chatsdk.retry import RetryPolicy
 from chatsdk.streams import Stream
 from chatsdk.targets import label, provider_name, Targets

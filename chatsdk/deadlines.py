@@ -12,10 +12,8 @@ import threading
 import time
 from typing import Any, TYPE_CHECKING, TypeVar
 
-from attrs import evolve, field
-
 from chatsdk.errors import ConfigurationError
-from chatsdk.records import frozen
+from chatsdk.records import evolve, field, frozen
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

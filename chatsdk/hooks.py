@@ -8,11 +8,9 @@ import logging
 import traceback
 from typing import Any
 
-from attrs import field
-
 from chatsdk.errors import ConfigurationError
 from chatsdk.messages import Query, Reply, Usage
-from chatsdk.records import frozen
+from chatsdk.records import field, frozen
 from chatsdk.settings import headers_from
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,8 @@ from requests.structures import CaseInsensitiveDict
 from chatsdk import errors
 from chatsdk.errors import CancelledError, ChatError, JournalError, WorkerLostError
 from chatsdk.inputs import Item, Outcome
-from chatsdk.messages import Media, Message, Reply, tool_call, Usage
+from chatsdk.messages import Message, Reply, Usage
+from chatsdk.parts import Media, tool_call
 from chatsdk.records import frozen
 from chatsdk.results import Answer
 

@@ -12,7 +12,8 @@ import re
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from chatsdk.messages import Media, Message
+from chatsdk.messages import Message
+from chatsdk.parts import Media
 
 # How a file of each kind begins: (offset, bytes).
 _BEGINNINGS: tuple[tuple[str, tuple[tuple[int, bytes], ...]], ...] = (

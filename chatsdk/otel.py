@@ -17,7 +17,8 @@ from chatsdk.client import Client
 from chatsdk.errors import ConfigurationError
 from chatsdk.hooks import Hooks, Notice
 from chatsdk.listeners import attach
-from chatsdk.messages import Message, Query, Reply, ToolCall, Usage
+from chatsdk.messages import Message, Query, Reply, Usage
+from chatsdk.parts import ToolCall
 from chatsdk.version import __version__
 
 NAME = "otel"  # under which the hooks are known: instrumented twice is instrumented once

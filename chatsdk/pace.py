@@ -8,11 +8,9 @@ import threading
 import time
 from typing import Any
 
-from attrs import field
-
 from chatsdk.errors import ChatError, RateLimitError
 from chatsdk.messages import Reply
-from chatsdk.records import frozen
+from chatsdk.records import field, frozen
 from chatsdk.retry import RetryPolicy
 
 MINUTE = 60.0  # s

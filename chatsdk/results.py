@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import field
-
 from chatsdk.messages import Reply, Usage
-from chatsdk.records import frozen
+from chatsdk.records import field, frozen
 
 
 @frozen

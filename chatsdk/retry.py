@@ -12,11 +12,10 @@ import time
 from types import TracebackType
 from typing import Any, Protocol, TYPE_CHECKING
 
-from attrs import field
-from attrs.validators import ge, instance_of
+from attr.validators import ge, instance_of
 
 from chatsdk.errors import APITimeoutError, ChatError
-from chatsdk.records import frozen
+from chatsdk.records import field, frozen
 
 if TYPE_CHECKING:
     import tenacity

@@ -8,13 +8,12 @@ from contextvars import copy_context
 import logging
 from typing import Any, Protocol, Union
 
-from attrs import field
-
 from chatsdk.advice import explain
 from chatsdk.checks import messages_from
 from chatsdk.errors import ChatError, TurnsExceededError, unknown
-from chatsdk.messages import Delta, Message, Reply, ToolCall, Usage
-from chatsdk.records import frozen
+from chatsdk.messages import Delta, Message, Reply, Usage
+from chatsdk.parts import ToolCall
+from chatsdk.records import field, frozen
 from chatsdk.streams import Stream
 from chatsdk.tally import summed
 from chatsdk.tools import Tool, tool_of

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
-import attrs
+from attr.validators import optional
 
 from chatsdk.errors import ConfigurationError
+from chatsdk.records import field
 
 _HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 
@@ -26,12 +27,12 @@ def setting(variable: str | None, default: Any = None, **options: Any) -> Any:
         return (os.environ.get(variable) if variable else None) or default
 
     metadata = {"variable": variable, "default": default}
-    return attrs.field(factory=read, metadata=metadata, **options)
+    return field(factory=read, metadata=metadata, **options)
 
 
 def secret(variable: str | None) -> Any:
     """Return a field for a credential: never shown, and fit to stand in a header."""
-    return setting(variable, repr=False, validator=attrs.validators.optional(check_secret))
+    return setting(variable, repr=False, validator=optional(check_secret))
 
 
 def url(variable: str | None, default: str | None, **options: Any) -> Any:

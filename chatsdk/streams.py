@@ -8,12 +8,12 @@ import threading
 import time
 from typing import Any, Protocol, TYPE_CHECKING
 
-from attrs import evolve
-
 from chatsdk.errors import CancelledError, ChatError
-from chatsdk.messages import Delta, Reply, tool_call, ToolCall, ToolCallPart, Usage
+from chatsdk.messages import Delta, Reply, Usage
+from chatsdk.records import evolve
 
 if TYPE_CHECKING:
+    from chatsdk.parts import ToolCall, ToolCallPart
     from chatsdk.ratelimits import RateLimits
 
 
@@ -370,4 +370,6 @@ class _CallSum:
         self._raw.append(part.arguments)
 
     def whole(self) -> ToolCall:
+        from chatsdk.parts import tool_call
+
         return tool_call(self._id, self._name, _printable("".join(self._raw)))

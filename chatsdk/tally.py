@@ -5,11 +5,10 @@ from __future__ import annotations
 from operator import attrgetter
 import threading
 
-import attrs
-
 from chatsdk.messages import Usage
+from chatsdk.records import fields
 
-_counts = attrgetter(*[attribute.name for attribute in attrs.fields(Usage)])
+_counts = attrgetter(*[attribute.name for attribute in fields(Usage)])
 
 
 class Tally:

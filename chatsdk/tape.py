@@ -16,7 +16,6 @@ from typing import Any
 from urllib.parse import unquote
 import weakref
 
-from attrs import evolve
 import requests
 
 from chatsdk.cassettes import (
@@ -41,6 +40,7 @@ from chatsdk.errors import (
     quoted,
 )
 from chatsdk.failures import connection_error, innermost
+from chatsdk.records import evolve
 from chatsdk.responses import Response
 from chatsdk.retry import Budget
 from chatsdk.tokens import MemoryTokenStore, Token, TokenStore

@@ -7,11 +7,10 @@ import logging
 import os
 from typing import Any
 
-import attrs
-
 from chatsdk import providers as table
 from chatsdk.errors import ConfigurationError, MissingCredentialsError, unknown
 from chatsdk.providers.base import Provider
+from chatsdk.records import evolve, fields, fields_dict
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +89,7 @@ class Targets:
         if provider.alive or provider.name in self._gone:
             return provider
         self._gone.add(provider.name)
-        if provider.base_url == attrs.fields_dict(type(provider))["base_url"].metadata["default"]:
+        if provider.base_url == fields_dict(type(provider))["base_url"].metadata["default"]:
             log.warning(
                 "%s: %s; base_url= leads to a server of your own", provider.name, provider.state
             )
@@ -109,13 +108,13 @@ class Targets:
         if not isinstance(target, str):
             provider, _ = self._one(target)
             self._check_fields(type(provider), provider.name, given)
-            self.default = attrs.evolve(provider, **given)
+            self.default = evolve(provider, **given)
             return
         name = target.partition(":")[0]
         known = self._providers.get(name)
         kind = table.get(name) if known is None else type(known)
         self._check_fields(kind, name, given)
-        made = self._made(kind, given) if known is None else attrs.evolve(known, **given)
+        made = self._made(kind, given) if known is None else evolve(known, **given)
         self._providers[name] = self._seen(made)
 
     def _made(self, kind: type[Provider], given: Mapping[str, Any]) -> Provider:
@@ -127,7 +126,7 @@ class Targets:
             return kind(**given, api_key=self._stand_in)
 
     def _check_fields(self, kind: type[Provider], name: str, given: Mapping[str, Any]) -> None:
-        known = [attribute.alias or attribute.name for attribute in attrs.fields(kind)]
+        known = [attribute.alias or attribute.name for attribute in fields(kind)]
         for key in given:
             if key not in known:
                 raise unknown(TypeError, f"field of {name}", key, [*known, *self._others])

@@ -32,9 +32,7 @@ from threading import Event
 import time
 from typing import Any
 
-from attrs import field
-
-from chatsdk.records import define, frozen
+from chatsdk.records import define, field, frozen
 from chatsdk.tokens import Entry, Flight, MemoryTokenStore, number, Token, TokenStore
 
 try:

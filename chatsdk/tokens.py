@@ -26,9 +26,9 @@ import time
 from typing import Any
 from weakref import WeakSet
 
-from attrs import Attribute, field
+from attr import Attribute
 
-from chatsdk.records import define, frozen
+from chatsdk.records import define, field, frozen
 
 log = logging.getLogger(__name__)
 

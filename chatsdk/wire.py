@@ -13,11 +13,10 @@ import math
 from typing import Any, Protocol, TYPE_CHECKING
 import zlib
 
-from attrs import field
-from attrs.validators import gt
+from attr.validators import gt
 
 from chatsdk.errors import EXCERPT, ProtocolError, StreamInterruptedError
-from chatsdk.records import frozen
+from chatsdk.records import field, frozen
 
 if TYPE_CHECKING:
     from chatsdk.tokens import Token

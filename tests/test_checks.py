@@ -9,7 +9,8 @@ from types import MappingProxyType
 import pytest
 
 from chatsdk.checks import check_text, messages_from, option, PARAMETERS
-from chatsdk.messages import Message, ToolCall
+from chatsdk.messages import Message
+from chatsdk.parts import ToolCall
 
 USER = Message("user", "Hi")
 TOOL = {"type": "function", "function": {"name": "now", "parameters": {}}}

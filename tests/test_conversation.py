@@ -7,7 +7,7 @@ from servers import answer, chunk, frame, gigachat, head, said
 
 from chatsdk import Client, Message
 from chatsdk.errors import ServerError, StreamInterruptedError
-from chatsdk.messages import ToolCall
+from chatsdk.parts import ToolCall
 
 
 @pytest.fixture

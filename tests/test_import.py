@@ -21,13 +21,13 @@ MODULES = {
 BASE = {"attr", "attrs", "requests", "tenacity", "urllib3"}
 # What a first answer does without, so that it is loaded where it is used.
 LATE = {
-    "chatsdk.advice", "chatsdk.cassettes", "chatsdk.conversation", "chatsdk.costs",
+    "attrs", "chatsdk.advice", "chatsdk.cassettes", "chatsdk.conversation", "chatsdk.costs",
     "chatsdk.embeddings", "chatsdk.extraction", "chatsdk.fanout", "chatsdk.hooks",
     "chatsdk.journal", "chatsdk.mapping", "chatsdk.media", "chatsdk.notebook", "chatsdk.pace",
-    "chatsdk.ratelimits", "chatsdk.results", "chatsdk.runs", "chatsdk.schemas", "chatsdk.tape",
-    "chatsdk.tokens", "chatsdk.tools", "chatsdk.views", "concurrent.futures", "contextvars",
-    "difflib", "fcntl", "msgspec", "msvcrt", "sqlite3", "tenacity", "urllib3.contrib.socks",
-    "uuid",
+    "chatsdk.parts", "chatsdk.ratelimits", "chatsdk.results", "chatsdk.runs", "chatsdk.schemas",
+    "chatsdk.tape", "chatsdk.tokens", "chatsdk.tools", "chatsdk.views", "concurrent.futures",
+    "contextvars", "difflib", "fcntl", "msgspec", "msvcrt", "sqlite3", "tenacity",
+    "urllib3.contrib.socks", "uuid",
 }
 EXTRAS = {
     "IPython", "PIL", "click", "genai_prices", "httpx", "ipywidgets", "keyring", "langchain_core",
@@ -91,7 +91,9 @@ def test_a_provider_is_loaded_when_it_is_asked_for(name):
     found = loaded(f"import chatsdk\nchatsdk.Client({name!r}, {options})")
 
     others = {module.partition(":")[0] for module in TABLE.values()} & found
-    of_some = {"chatsdk.ratelimits", "chatsdk.results", "uuid", "urllib3.contrib.socks"}
+    of_some = {
+        "chatsdk.parts", "chatsdk.ratelimits", "chatsdk.results", "uuid", "urllib3.contrib.socks",
+    }
     assert not found & (LATE - of_some)
     spoken = {"chatsdk.providers.openai"} if name in PRESETS or "openai" in name else set()
     assert others == {TABLE[name].partition(":")[0], *spoken}
@@ -156,6 +158,7 @@ KNOWS = {
     "chatsdk.errors": set(),
     "chatsdk.version": set(),
     "chatsdk.records": set(),
+    "chatsdk.parts": LOW,
     "chatsdk.ratelimits": LOW,
     "chatsdk.tokens": LOW,
     "chatsdk.settings": LOW,
@@ -166,7 +169,7 @@ KNOWS = {
     "chatsdk.controls": set(),
     "chatsdk.notebook": LOW | {"chatsdk.controls", "chatsdk.views"},
     "chatsdk.messages": LOW | {
-        "chatsdk.costs", "chatsdk.ratelimits", "chatsdk.schemas", "chatsdk.views",
+        "chatsdk.costs", "chatsdk.parts", "chatsdk.ratelimits", "chatsdk.schemas", "chatsdk.views",
     },
     "chatsdk.results": LOW | {"chatsdk.messages"},
     "chatsdk.deadlines": LOW,
@@ -174,7 +177,8 @@ KNOWS = {
     "chatsdk.wire": LOW,
     "chatsdk.advice": LOW,
     "chatsdk.streams": LOW | {
-        "chatsdk.advice", "chatsdk.messages", "chatsdk.notebook", "chatsdk.ratelimits",
+        "chatsdk.advice", "chatsdk.messages", "chatsdk.notebook", "chatsdk.parts",
+        "chatsdk.ratelimits",
     },
 }
 
@@ -188,7 +192,7 @@ def test_the_low_layers_know_nothing_of_the_high_ones(name):
 
 @pytest.mark.parametrize("name", sorted(name for name in MODULES if ".providers." in name))
 def test_a_provider_knows_nothing_of_the_facade(name):
-    allowed = LOW | {"settings", "messages", "ratelimits", "results", "wire", "providers"}
+    allowed = LOW | {"settings", "messages", "parts", "ratelimits", "results", "wire", "providers"}
     for module, _ in imports(name):
         if module.startswith("chatsdk."):
             assert module in LOW or module.split(".")[1] in allowed, module

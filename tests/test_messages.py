@@ -8,7 +8,8 @@ import pickle
 from attrs.exceptions import FrozenInstanceError
 import pytest
 
-from chatsdk.messages import Delta, Message, Query, Reply, tool_call, ToolCall, ToolCallPart, Usage
+from chatsdk.messages import Delta, Message, Query, Reply, Usage
+from chatsdk.parts import tool_call, ToolCall, ToolCallPart
 from chatsdk.results import Model
 
 CALL = ToolCall("7", "now", {"zone": "UTC"}, '{"zone": "UTC"}')

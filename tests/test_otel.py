@@ -30,8 +30,8 @@ from servers import answer, chunk, document, DONE, frame, gigachat, head, said
 
 import chatsdk
 from chatsdk import Client, Embeddings, listeners, Message, RetryPolicy, ToolCall, Usage
-from chatsdk.messages import Media
 from chatsdk.otel import CONTENT, instrument, PROVIDERS, SCHEMA
+from chatsdk.parts import Media
 from chatsdk.providers import TABLE
 from chatsdk.providers.gigachat import GigaChat
 from chatsdk.wire import Request

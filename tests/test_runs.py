@@ -20,7 +20,8 @@ from chatsdk import (
     UnsupportedError,
     Usage,
 )
-from chatsdk.messages import Delta, ToolCallPart
+from chatsdk.messages import Delta
+from chatsdk.parts import ToolCallPart
 from chatsdk.runs import RunStream
 from chatsdk.simulator import Simulator
 from chatsdk.streams import Stream

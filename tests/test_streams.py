@@ -11,7 +11,8 @@ from servers import chunk, DONE, frame, gigachat, head, said
 
 from chatsdk import Client
 from chatsdk.errors import CancelledError, ChatError, ProviderError, StreamInterruptedError
-from chatsdk.messages import Delta, Message, Reply, ToolCall, ToolCallPart, Usage
+from chatsdk.messages import Delta, Message, Reply, Usage
+from chatsdk.parts import ToolCall, ToolCallPart
 from chatsdk.streams import Stream
 
 

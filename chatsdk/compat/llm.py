@@ -17,7 +17,8 @@ import uuid
 import chatsdk
 from chatsdk import providers
 from chatsdk.errors import ChatError, ConfigurationError, MissingCredentialsError
-from chatsdk.messages import Media, Message, Reply, tool_call
+from chatsdk.messages import Message, Reply
+from chatsdk.parts import Media, tool_call
 from chatsdk.providers.base import Provider
 
 try:

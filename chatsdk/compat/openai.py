@@ -21,7 +21,8 @@ from attrs import frozen
 from chatsdk import errors
 from chatsdk.client import Client
 from chatsdk.media import media_from
-from chatsdk.messages import Delta, Media, Reply, ToolCallPart, Usage
+from chatsdk.messages import Delta, Reply, Usage
+from chatsdk.parts import Media, ToolCallPart
 from chatsdk.results import Model as OurModel
 from chatsdk.streams import Stream as OurStream
 from chatsdk.targets import default_target

@@ -14,12 +14,11 @@ import re
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-import attrs
-from attrs import field
-from attrs.validators import ge, instance_of, matches_re
+from attr.validators import ge, instance_of, matches_re
 
 from chatsdk.errors import MissingCredentialsError, ProviderError, quoted, UnsupportedError
-from chatsdk.messages import Delta, Media, Message, Query, step, ToolCall, ToolCallPart, Usage
+from chatsdk.messages import Delta, Message, Query, step, Usage
+from chatsdk.parts import Media, ToolCall, ToolCallPart
 from chatsdk.providers.base import (
     count,
     Fetch,
@@ -31,7 +30,7 @@ from chatsdk.providers.base import (
     system_text,
 )
 from chatsdk.ratelimits import RateLimits
-from chatsdk.records import frozen
+from chatsdk.records import evolve, field, frozen
 from chatsdk.results import Model
 from chatsdk.settings import secret, setting, url
 from chatsdk.wire import malformed, parse, Request, sse, whole
@@ -735,7 +734,7 @@ class _Turn:
         elif kind == "content_block_stop":
             delta = self._stop(delta)
         elif kind == "message_stop":
-            delta = attrs.evolve(delta, state=_state(self._blocks), raw=None)
+            delta = evolve(delta, state=_state(self._blocks), raw=None)
         self.length += len(delta.text)
         return self._passed(self._counted(delta))
 
@@ -748,7 +747,7 @@ class _Turn:
         if not delta.tool_calls:
             return delta
         (part,) = delta.tool_calls
-        return attrs.evolve(delta, tool_calls=(attrs.evolve(part, index=self._calls - 1),))
+        return evolve(delta, tool_calls=(evolve(part, index=self._calls - 1),))
 
     def _grow(self, delta: Delta, piece: Mapping[str, Any]) -> Delta:
         block, kind = self._open, piece.get("type")
@@ -757,7 +756,7 @@ class _Turn:
         elif kind == "input_json_delta":
             self._json.append(delta.tool_calls[0].arguments)
             own = block.get("type") != "tool_use"  # of the service's own tools
-            return attrs.evolve(delta, tool_calls=()) if own else self._numbered(delta)
+            return evolve(delta, tool_calls=()) if own else self._numbered(delta)
         elif kind == "signature_delta":
             signature = member(piece, "signature", str) or ""
             block["signature"] = str(block.get("signature") or "") + signature
@@ -776,7 +775,7 @@ class _Turn:
             if not told:
                 told = json.dumps(member(block, "input", dict) or {}, ensure_ascii=False)
                 part = ToolCallPart(self._calls - 1, arguments=told)
-                delta = attrs.evolve(delta, tool_calls=(part,))
+                delta = evolve(delta, tool_calls=(part,))
         elif block:
             self._blocks.append({**block, "input": parse(told.encode())} if told else block)
         return delta
@@ -787,13 +786,13 @@ class _Turn:
             return delta
         event = delta.raw
         self._counts |= (event["message"] if event["type"] == "message_start" else event)["usage"]
-        return attrs.evolve(delta, usage=_usage(self._counts))
+        return evolve(delta, usage=_usage(self._counts))
 
     def _passed(self, delta: Delta) -> Delta | None:
         told = bool(delta.text or delta.reasoning or delta.tool_calls or delta.final)
         if not self.begun:
             held = self._held
-            delta = attrs.evolve(
+            delta = evolve(
                 delta,
                 finish_reason=delta.finish_reason or held.finish_reason,
                 usage=delta.usage or held.usage,

@@ -11,12 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from attrs import Factory, field
-
 from chatsdk.errors import ConfigurationError
 from chatsdk.messages import Delta, Query
 from chatsdk.providers.base import Fetch, merged, models_in, Provider, system_text
-from chatsdk.records import frozen
+from chatsdk.records import Factory, field, frozen
 from chatsdk.results import Model
 from chatsdk.settings import check_headers, setting, url
 from chatsdk.wire import Body, parse, Request, text

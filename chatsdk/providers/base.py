@@ -7,16 +7,14 @@ import hashlib
 import reprlib
 from typing import Any, ClassVar, TYPE_CHECKING, TypeVar
 
-import attrs
-from attrs import field
-
 from chatsdk.errors import ChatError, ProtocolError, StreamInterruptedError, UnsupportedError
-from chatsdk.messages import Delta, Media, Message, Query
-from chatsdk.records import frozen
+from chatsdk.messages import Delta, Message, Query
+from chatsdk.records import field, fields, frozen
 from chatsdk.settings import check_headers, secret
 from chatsdk.wire import Body, malformed, merged_headers, parse, Request, sse
 
 if TYPE_CHECKING:
+    from chatsdk.parts import Media
     from chatsdk.ratelimits import RateLimits
     from chatsdk.results import EmbeddingQuery, Embeddings, Model
 
@@ -158,7 +156,7 @@ class Provider:
 
     def secrets(self) -> list[str]:
         """Return what must stand in no message: the credentials that are sent."""
-        values = [getattr(self, item.name) for item in attrs.fields(type(self)) if not item.repr]
+        values = [getattr(self, item.name) for item in fields(type(self)) if not item.repr]
         found = [value for value in values if isinstance(value, str)]
         return [*found, *self.headers.values(), *self.cookies.values()]
 

@@ -15,11 +15,11 @@ import re
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-import attrs
-from attrs import field
+from attr.validators import optional
 
 from chatsdk.errors import MissingCredentialsError, ProviderError, quoted, UnsupportedError
-from chatsdk.messages import Delta, Media, Message, Query, step, ToolCall, ToolCallPart, Usage
+from chatsdk.messages import Delta, Message, Query, step, Usage
+from chatsdk.parts import Media, ToolCall, ToolCallPart
 from chatsdk.providers.base import (
     count,
     Fetch,
@@ -31,7 +31,7 @@ from chatsdk.providers.base import (
     vector_in,
     vectors_in_order,
 )
-from chatsdk.records import frozen
+from chatsdk.records import evolve, field, frozen
 from chatsdk.results import EmbeddingQuery, Embeddings, Model
 from chatsdk.settings import check_secret, setting, url
 from chatsdk.wire import malformed, parse, Request, sse, whole
@@ -130,7 +130,7 @@ class Gemini(Provider):
     api_key: str | None = field(
         factory=_key,
         repr=False,
-        validator=attrs.validators.optional(check_secret),
+        validator=optional(check_secret),
         metadata={"variable": KEYS[0], "default": None},
     )
 
@@ -613,16 +613,16 @@ class _Turn:
                 self._keep(part)
         if delta.tool_calls:
             calls = [
-                attrs.evolve(part, index=self._calls + part.index) for part in delta.tool_calls
+                evolve(part, index=self._calls + part.index) for part in delta.tool_calls
             ]
             self._calls += len(calls)
-            delta = attrs.evolve(delta, tool_calls=tuple(calls))
+            delta = evolve(delta, tool_calls=tuple(calls))
         elif self._calls and delta.finish_reason == "stop":
-            delta = attrs.evolve(delta, finish_reason="tool_calls")
+            delta = evolve(delta, finish_reason="tool_calls")
         self._ended = self._ended or delta.final
         if self._ended and self._needed:
             self._close_text()
-            delta = attrs.evolve(delta, state={"gemini": [dict(part) for part in self._parts]})
+            delta = evolve(delta, state={"gemini": [dict(part) for part in self._parts]})
         if delta.text or delta.reasoning or delta.tool_calls or delta.final:
             self.begun = True
         return delta if self.begun else None

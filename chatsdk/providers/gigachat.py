@@ -14,9 +14,7 @@ import json
 from typing import Any, ClassVar, TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import attrs
-from attrs import field
-from attrs.validators import ge, in_
+from attr.validators import ge, in_
 
 from chatsdk.errors import (
     MissingCredentialsError,
@@ -25,7 +23,7 @@ from chatsdk.errors import (
     quoted,
     UnsupportedError,
 )
-from chatsdk.messages import Delta, Message, Query, step, ToolCallPart, Usage
+from chatsdk.messages import Delta, Message, Query, step, Usage
 from chatsdk.providers.base import (
     count,
     digest,
@@ -40,11 +38,12 @@ from chatsdk.providers.base import (
     vector_in,
     vectors_in_order,
 )
-from chatsdk.records import frozen
+from chatsdk.records import evolve, field, frozen
 from chatsdk.settings import secret, setting, url
 from chatsdk.wire import Grant, malformed, parse, Request, sse, unix_time, whole
 
 if TYPE_CHECKING:
+    from chatsdk.parts import ToolCallPart
     from chatsdk.results import EmbeddingQuery, Embeddings, Model
     from chatsdk.tokens import Token
 
@@ -353,7 +352,7 @@ class GigaChat(Provider):
         request_id = body.headers.get("X-Request-Id")
         for delta in super().deltas(query, body):
             if request_id is not None:
-                delta, request_id = attrs.evolve(delta, id=request_id), None
+                delta, request_id = evolve(delta, id=request_id), None
             yield delta
             if delta.final and delta.finish_reason == "error":
                 raise ProviderError("the model of gigachat gave a call with invalid arguments")
@@ -430,6 +429,8 @@ def _tool_calls(said: Mapping[str, Any]) -> tuple[ToolCallPart, ...]:
     call = member(said, "function_call", dict)
     if call is None:
         return ()
+    from chatsdk.parts import ToolCallPart
+
     arguments = call.get("arguments")
     if not isinstance(arguments, str):
         arguments = json.dumps({} if arguments is None else arguments, ensure_ascii=False)

@@ -14,13 +14,12 @@ import re
 from typing import Any, ClassVar
 import uuid
 
-from attrs import field
-from attrs.validators import instance_of
+from attr.validators import instance_of
 
 from chatsdk.messages import Delta, Query
 from chatsdk.providers.base import Fetch, flatten, merged, Provider
 from chatsdk.providers.tgi_frames import generation, spoken
-from chatsdk.records import frozen
+from chatsdk.records import field, frozen
 from chatsdk.settings import setting, url
 from chatsdk.wire import malformed, parse, Request
 

@@ -12,10 +12,9 @@ import json
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-import attrs
-
 from chatsdk.errors import ConfigurationError, ProviderError, quoted, UnsupportedError
-from chatsdk.messages import Delta, Message, Query, step, ToolCallPart, Usage
+from chatsdk.messages import Delta, Message, Query, step, Usage
+from chatsdk.parts import ToolCallPart
 from chatsdk.providers.base import (
     count,
     Fetch,
@@ -27,7 +26,7 @@ from chatsdk.providers.base import (
     vectors_in_order,
 )
 from chatsdk.providers.thoughts import told_apart
-from chatsdk.records import frozen
+from chatsdk.records import evolve, frozen
 from chatsdk.results import EmbeddingQuery, Embeddings, Model
 from chatsdk.settings import check_url, secret, setting
 from chatsdk.wire import Body, malformed, ndjson, parse, Request
@@ -181,8 +180,8 @@ class Ollama(Provider):
                 "tool_choice for ollama is 'auto' or 'none': the model itself chooses",
                 provider=self.name,
             )
-        bare = tuple(attrs.evolve(m, content="") for m in query.messages)  # images are big
-        self._check_json(self.payload(attrs.evolve(query, messages=bare)))
+        bare = tuple(evolve(m, content="") for m in query.messages)  # images are big
+        self._check_json(self.payload(evolve(query, messages=bare)))
 
     def _check_json(self, payload: Mapping[str, Any]) -> None:
         try:
@@ -300,14 +299,14 @@ class Ollama(Provider):
                 thoughts.append(delta.reasoning)
             if delta.tool_calls:
                 parts = [
-                    attrs.evolve(part, index=called + n) for n, part in enumerate(delta.tool_calls)
+                    evolve(part, index=called + n) for n, part in enumerate(delta.tool_calls)
                 ]
                 called += len(parts)
-                delta = attrs.evolve(delta, tool_calls=tuple(parts))
+                delta = evolve(delta, tool_calls=tuple(parts))
             if delta.final and called:
                 finish = "tool_calls" if delta.finish_reason == "stop" else delta.finish_reason
                 state = {"thinking": "".join(thoughts)} if thoughts else None
-                delta = attrs.evolve(delta, finish_reason=finish, state=state)
+                delta = evolve(delta, finish_reason=finish, state=state)
             yield delta
 
 

@@ -17,8 +17,6 @@ import sys
 from typing import Any, ClassVar
 from urllib.parse import urljoin, urlsplit
 
-from attrs import evolve
-
 from chatsdk.errors import (
     ChatError,
     ConfigurationError,
@@ -28,7 +26,8 @@ from chatsdk.errors import (
     quoted,
     UnsupportedError,
 )
-from chatsdk.messages import Delta, Media, Message, Query, step
+from chatsdk.messages import Delta, Message, Query, step
+from chatsdk.parts import Media
 from chatsdk.providers.base import (
     count,
     Fetch,
@@ -53,7 +52,7 @@ from chatsdk.providers.openai_frames import (
     TRANSIENT,
     usage_in,
 )
-from chatsdk.records import frozen
+from chatsdk.records import evolve, frozen
 from chatsdk.results import EmbeddingQuery, Embeddings, Model
 from chatsdk.settings import secret, setting, url
 from chatsdk.wire import malformed, parse, Request, sse, whole

@@ -7,12 +7,12 @@ import json
 import reprlib
 from typing import Any, Protocol
 
-from attrs import evolve
-
 from chatsdk.errors import ProviderError, quoted, StreamInterruptedError
-from chatsdk.messages import Delta, ToolCallPart, Usage
+from chatsdk.messages import Delta, Usage
+from chatsdk.parts import ToolCallPart
 from chatsdk.providers.base import count, member
 from chatsdk.providers.thoughts import Kept, ThinkTags
+from chatsdk.records import evolve
 from chatsdk.wire import malformed
 
 FINISH = {

@@ -13,13 +13,12 @@ from collections.abc import Iterator, Mapping
 import re
 from typing import Any, ClassVar
 
-from attrs import evolve
-
 from chatsdk.errors import ProtocolError
-from chatsdk.messages import Delta, Media, Message, Query, step, ToolCallPart, Usage
+from chatsdk.messages import Delta, Message, Query, step, Usage
+from chatsdk.parts import Media, ToolCallPart
 from chatsdk.providers.base import count, Fetch, given, member, merged, Provider
 from chatsdk.providers.openai import answered, data_url, DONE, IMAGES, OpenAI
-from chatsdk.records import frozen
+from chatsdk.records import evolve, frozen
 from chatsdk.wire import malformed, parse, Request, sse, whole
 
 SEALED = "reasoning.encrypted_content"

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from attrs import field
-from attrs.validators import matches_re
+from attr.validators import matches_re
 
 from chatsdk.errors import ConfigurationError
 from chatsdk.providers.base import Fetch, merged
 from chatsdk.providers.openai import COMMON, IMAGES, OpenAI, vector
-from chatsdk.records import frozen
+from chatsdk.records import field, frozen
 from chatsdk.results import EmbeddingQuery, Embeddings
 from chatsdk.settings import secret, setting, url
 from chatsdk.wire import malformed, parse

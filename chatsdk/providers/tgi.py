@@ -15,15 +15,13 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Union
 
-import attrs
-from attrs import field
-
 from chatsdk.errors import ChatError, ConfigurationError, UnsupportedError
-from chatsdk.messages import Delta, Media, Message, Query
+from chatsdk.messages import Delta, Message, Query
+from chatsdk.parts import Media
 from chatsdk.providers.base import Fetch, flatten, given, member, merged, Provider
 from chatsdk.providers.tgi_frames import generation, spoken
 from chatsdk.providers.thoughts import told_apart
-from chatsdk.records import frozen
+from chatsdk.records import evolve, field, frozen
 from chatsdk.results import Model
 from chatsdk.settings import setting, url
 from chatsdk.wire import malformed, parse, Request, sse, whole
@@ -119,7 +117,7 @@ class Tgi(Provider):
             TypeError: The function in ``template`` returns something else than a text.
             ValueError: The prompt is empty.
         """
-        messages = tuple(attrs.evolve(m, content=_marked(m)) for m in query.messages)
+        messages = tuple(evolve(m, content=_marked(m)) for m in query.messages)
         write = flatten if isinstance(self.template, str) else self.template
         prompt = write(messages)
         if not isinstance(prompt, str):
@@ -245,7 +243,7 @@ def without_stop(deltas: Iterator[Delta], stops: tuple[str, ...]) -> Iterator[De
                 kept = _may_begin(text, stops)
                 text, held = text[: len(text) - kept], text[len(text) - kept:]
             if text or delta.final:
-                yield delta if text == delta.text else attrs.evolve(delta, text=text)
+                yield delta if text == delta.text else evolve(delta, text=text)
     except ChatError:
         if held:
             yield Delta(held)

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import attrs
-
 from chatsdk.errors import ChatError, ContextLengthError, ProviderError, quoted
 from chatsdk.messages import Delta, step, Usage
 from chatsdk.providers.base import count, member
+from chatsdk.records import evolve
 from chatsdk.wire import malformed
 
 FINISH = {"eos_token": "stop", "stop_sequence": "stop"}
@@ -70,7 +69,7 @@ def spoken(deltas: Iterator[Delta]) -> Iterator[Delta]:
     silent = True
     for delta in deltas:
         if delta.final and silent and not delta.text:
-            delta = attrs.evolve(delta, text=delta.raw["generated_text"])
+            delta = evolve(delta, text=delta.raw["generated_text"])
         silent = silent and not delta.text
         yield delta
 

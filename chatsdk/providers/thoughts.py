@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from attrs import evolve
-
 from chatsdk.errors import ChatError
 from chatsdk.messages import Delta
+from chatsdk.records import evolve
 
 _TAGS = {f"<{word}>": f"</{word}>" for word in ("think", "thinking", "thought")}
 _GROWING = ("text", "summary", "data", "signature")  # members of reasoning_details in pieces

@@ -31,7 +31,7 @@ from chatsdk import (
     Usage,
 )
 from chatsdk.media import media_from
-from chatsdk.messages import Media
+from chatsdk.parts import Media
 from chatsdk.providers.anthropic import Anthropic, BUDGETS, UNHELD
 from chatsdk.ratelimits import Limit, RateLimits
 from chatsdk.schemas import response_format

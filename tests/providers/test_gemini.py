@@ -30,7 +30,7 @@ from chatsdk import (
     Usage,
 )
 from chatsdk.media import media_from
-from chatsdk.messages import Media
+from chatsdk.parts import Media
 from chatsdk.providers.gemini import BUDGETS, Gemini
 from chatsdk.results import EmbeddingQuery
 from chatsdk.schemas import response_format
