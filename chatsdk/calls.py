@@ -38,6 +38,13 @@ class Route(NamedTuple):
     query: Query
 
 
+def _misdescribed(name: str, error: Exception) -> ProtocolError:
+    return ProtocolError(
+        f"the exchange with {name} went against its own description ({type(error).__name__})",
+        advice="that is a fault of its provider class: report it with the traceback",
+    )
+
+
 class Call:
     """A question on its way to the first of its routes that answers.
 
@@ -148,36 +155,32 @@ class Call:
         for attempt in self._policy.attempts(self):
             self._attempt_number += 1
             try:
-                yield from self._attempt(route)
+                body = self._accepted(route)
+                yield None
+                deltas = iter(route.provider.deltas(route.query, body))
+                for delta in deltas:
+                    self._handed = True
+                    if self._hooks:
+                        self._first = self._seconds()
+                    yield delta
+                    yield from deltas
                 self._exchange.earn()
                 return
-            except Exception:
+            except ChatError:
                 with attempt:
                     raise
+            except Exception as error:
+                with attempt:
+                    raise _misdescribed(route.provider.name, error) from error
             finally:
                 self._exchange.finish()
 
-    def _attempt(self, route: Route) -> Generator[Delta | None, None, None]:
-        try:
-            request = route.provider.prepare(route.query, self._exchange.fetch)
-            body = self._exchange.open(request)
-            self._answering, self._headers = route.provider, body.headers
-            yield None
-            deltas = iter(route.provider.deltas(route.query, body))
-            for delta in deltas:
-                self._handed = True
-                if self._hooks:
-                    self._first = self._seconds()
-                yield delta
-                yield from deltas
-        except (ChatError, GeneratorExit):
-            raise
-        except Exception as error:
-            raise ProtocolError(
-                f"the exchange with {route.provider.name} went against its own description"
-                f" ({type(error).__name__})",
-                advice="that is a fault of its provider class: report it with the traceback",
-            ) from error
+    def _accepted(self, route: Route) -> Any:
+        """Ask the service and return the answer, its body unread."""
+        request = route.provider.prepare(route.query, self._exchange.fetch)
+        body = self._exchange.open(request)
+        self._answering, self._headers = route.provider, body.headers
+        return body
 
     def _complete(self, error: ChatError) -> None:
         """Add to an error what is known of the call, and the next step."""

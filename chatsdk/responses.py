@@ -27,9 +27,9 @@ class Response(requests.Response):
     out the bytes of a chunk that never gets whole.
     """
 
-    limits = Limits()
-    watch: Watch | None = None
-    fail: Callable[[Exception], ChatError] | None = None
+    limits: Limits
+    watch: Watch
+    fail: Callable[[Exception], Exception]
     exhausted = False
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Response(requests.Response):
         self.history = []
 
     def attend(
-        self, watch: Watch, limits: Limits, fail: Callable[[Exception], ChatError]
+        self, watch: Watch, limits: Limits, fail: Callable[[Exception], Exception]
     ) -> Response:
         """Keep to a watch and limits from now on; ``fail`` makes our error of any other."""
         self.watch, self.limits, self.fail = watch, limits, fail
@@ -50,7 +50,7 @@ class Response(requests.Response):
     ) -> Iterator[Any]:
         """Yield bytes (or text in UTF-8) as they arrive, without their content encoding."""
         for chunk in self._chunks(chunk_size or READ):
-            if self.watch is not None and not chunk.isspace():
+            if not chunk.isspace():
                 self.watch.silent = 0.0
             yield chunk.decode(errors="replace") if decode_unicode else chunk
 
@@ -64,16 +64,14 @@ class Response(requests.Response):
         splitter = Lines(delimiter, self.limits.frame_bytes)
         for chunk in self._chunks(chunk_size or READ):
             lines = splitter.feed(chunk)
-            watch = self.watch
-            if watch is not None and (any(map(_is_data, lines)) or _is_data(splitter.unfinished)):
-                watch.silent = 0.0
+            if any(map(_is_data, lines)) or _is_data(splitter.unfinished):
+                self.watch.silent = 0.0
             yield from _decoded(lines) if decode_unicode else lines
         yield from _decoded(splitter.end()) if decode_unicode else splitter.end()
 
     def hurry(self) -> None:
         """Let the rest of the body come soon or not at all."""
-        if self.watch is not None:
-            self.watch.hurry(DRAIN)
+        self.watch.hurry(DRAIN)
 
     def content_within(self, most: int) -> bytes:
         """Return the whole body.
@@ -87,10 +85,7 @@ class Response(requests.Response):
             chunks.append(chunk)
             size += len(chunk)
             if size > most:
-                raise ProtocolError(
-                    f"the answer is longer than {most} bytes",
-                    advice="if that is right, raise Limits(frame_bytes=...)",
-                )
+                raise _too_long(most, "frame_bytes")
         return b"".join(chunks)
 
     def beginning(self, most: int) -> bytes:
@@ -106,36 +101,49 @@ class Response(requests.Response):
         return found[:most]
 
     def _chunks(self, size: int) -> Iterator[bytes]:
-        total = 0
-        for chunk in inflate(self._received(size), self.headers.get("Content-Encoding")):
+        """Return the body in pieces as they arrive, without their content encoding."""
+        encoding = self.headers.get("Content-Encoding")
+        chunks = inflate(self._received(size), encoding)
+        return chunks if encoding is None else self._bounded(chunks)
+
+    def _bounded(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        total, most = 0, self.limits.reply_bytes
+        for chunk in chunks:
             total += len(chunk)
-            if total > self.limits.reply_bytes:
-                raise ProtocolError(
-                    f"the answer is longer than {self.limits.reply_bytes} bytes",
-                    advice="if that is right, raise Limits(reply_bytes=...)",
-                )
+            if total > most:
+                raise _too_long(most, "reply_bytes")
             yield chunk
-        self.exhausted = True
 
     def _received(self, size: int) -> Iterator[bytes]:
-        read = self.raw.read1
-        watch, fail = self.watch, self.fail
-        if watch is None or fail is None:  # not sent by us: nothing to watch
-            yield from iter(lambda: read(size, decode_content=False), b"")
-            return
+        read, watch, most = self.raw.read1, self.watch, self.limits.reply_bytes
+        total = 0
         while True:
             began = watch.resume()
             try:
                 chunk = read(size, decode_content=False)
             except Exception as error:  # also bare ones: OverflowError for a chunk size of 2**63
-                raise fail(error) from error
+                failure = self.fail(error)
+                if failure is error:
+                    raise
+                raise failure from error
             if watch.cancelled and not watch.sheltered:
                 raise CancelledError("the stream was closed by another thread")
             if not chunk:
                 watch.release()
+                self.exhausted = True
                 return
             watch.silent += watch.clock() - began
+            total += len(chunk)
+            if total > most:
+                raise _too_long(most, "reply_bytes")
             yield chunk
+
+
+def _too_long(most: int, limit: str) -> ProtocolError:
+    return ProtocolError(
+        f"the answer is longer than {most} bytes",
+        advice=f"if that is right, raise Limits({limit}=...)",
+    )
 
 
 #: The lines of the event with which Anthropic fills silence.

@@ -227,7 +227,11 @@ class Lines:
         if rest:
             self._held.append(rest)
             self._size += len(rest)
-        self._check(lines)
+        if self._at_start and lines:
+            self._at_start = False
+            lines[0] = lines[0].removeprefix(BOM)
+        if self._size > self._longest or (lines and max(map(len, lines)) > self._longest):
+            raise ProtocolError(f"a line is longer than {self._longest} bytes", advice=LIMIT)
         return lines
 
     def end(self) -> list[bytes]:
@@ -241,13 +245,6 @@ class Lines:
     def unfinished(self) -> bytes:
         """The beginning of the line that is not yet complete; at least 64 bytes if it has them."""
         return b"".join(self._held[:64])
-
-    def _check(self, lines: list[bytes]) -> None:
-        if self._at_start and lines:
-            self._at_start = False
-            lines[0] = lines[0].removeprefix(BOM)
-        if self._size > self._longest or (lines and max(map(len, lines)) > self._longest):
-            raise ProtocolError(f"a line is longer than {self._longest} bytes", advice=LIMIT)
 
 
 # From lines to frames, and from frames to what they say

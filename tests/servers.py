@@ -12,6 +12,7 @@ import threading
 from attrs import field, frozen
 from requests.structures import CaseInsensitiveDict
 
+from chatsdk.deadlines import Timeout, Watch
 from chatsdk.providers.gigachat import GigaChat
 from chatsdk.transport import Response
 from chatsdk.wire import Limits
@@ -216,6 +217,7 @@ def _read(reader, number):
         if not raw:
             return None
         name, _, value = raw.decode("latin-1").partition(":")
+        assert name not in headers, f"{name} came twice"
         headers[name] = value.strip()
     body = reader.read(int(headers.get("Content-Length", 0)))
     return Received(line[0], line[1], headers, body, number)
@@ -295,7 +297,7 @@ def body(*chunks, limits=None, **headers):
     response = Response()
     response.status_code = 200
     response.raw = Raw(chunks)
-    response.limits = limits or Limits()
+    response.attend(Watch(Timeout()), limits or Limits(), lambda error: error)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     response.headers = CaseInsensitiveDict(named)
     return response

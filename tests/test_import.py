@@ -100,6 +100,17 @@ def test_a_provider_is_loaded_when_it_is_asked_for(name):
     assert not found & EXTRAS
 
 
+def test_an_answer_loads_no_more_than_it_needs():
+    asked = """
+from chatsdk import Client
+from chatsdk.simulator import Simulator
+with Simulator() as sim, Client("gigachat", api_key="a", **sim.fields("gigachat")) as client:
+    assert client.chat("Hi").text
+"""
+    for_tokens, of_simulator = {"chatsdk.tokens", "uuid"}, {"difflib", "uuid"}
+    assert loaded(asked) & LATE <= for_tokens | of_simulator | {"urllib3.contrib.socks"}
+
+
 def test_the_simulator_needs_the_standard_library_only():
     found = loaded("import chatsdk.simulator")
 

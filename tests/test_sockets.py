@@ -12,7 +12,7 @@ import pytest
 import requests
 from servers import answer
 
-from chatsdk import Timeout
+from chatsdk import Limits, Timeout
 from chatsdk.deadlines import Watch
 from chatsdk.errors import ConfigurationError
 from chatsdk.responses import Response
@@ -31,9 +31,14 @@ def adapter():
 def get(adapter, url, watch=None, verify=None, **options):
     request = requests.Request("GET", url).prepare()
     if watch is None:
-        return adapter.send(request, stream=True, verify=verify, **options)
+        return attended(adapter.send(request, stream=True, verify=verify, **options))
     with watched(watch):
-        return adapter.send(request, stream=True, verify=verify, **options)
+        return attended(adapter.send(request, stream=True, verify=verify, **options), watch)
+
+
+def attended(response, watch=None):
+    """Return a response as a call has it."""
+    return response.attend(watch or Watch(Timeout()), Limits(), lambda error: error)
 
 
 # The adapter
@@ -46,7 +51,7 @@ def test_answers_are_responses_of_our_kind(adapter, serve):
     assert (response.headers["Content-Length"], response.content) == ("2", b"Hi")
 
 
-def test_a_response_that_no_call_watches_can_be_read_in_every_way(adapter, serve):
+def test_a_response_can_be_read_in_every_way(adapter, serve):
     url = serve(answer("один\r\nдва\n")).url
 
     assert list(get(adapter, url).iter_lines()) == ["один".encode(), "два".encode()]
@@ -65,7 +70,7 @@ def test_a_request_of_nobodys_call_goes_over_tls_too(adapter, serve, authority, 
     server = serve(answer("Hi"), tls=authority.issue_cert("127.0.0.1"))
     request = requests.Request("POST", server.url, data=b"x" * 3_000_000).prepare()
 
-    response = adapter.send(request, stream=True, verify=tls_context(ca_file, None))
+    response = attended(adapter.send(request, stream=True, verify=tls_context(ca_file, None)))
 
     assert response.content == b"Hi" and len(server.requests[0].body) == 3_000_000
 

@@ -67,6 +67,38 @@ def test_we_say_who_we_are(serve):
     assert headers["Host"] == f"127.0.0.1:{server.port}"
 
 
+class Careless(GigaChat):
+    """A provider of somebody's own, which puts into a header what it finds."""
+
+    found = None
+
+    def request_headers(self, protocol, extra):
+        return {**super().request_headers(protocol, extra), "X-Found": self.found}
+
+
+@pytest.mark.parametrize("found", ["a\r\nX-Evil: 1", "a\nb", "a\rb", 5, None, b"a", "один"])
+def test_a_header_that_cannot_be_sent_is_refused_before_anything_is(serve, monkeypatch, found):
+    monkeypatch.setattr(Careless, "found", found)
+    server = serve()
+
+    with Client(Careless(access_token="a", base_url=server.url)) as client:
+        with pytest.raises(ConfigurationError, match="a header cannot be used"):
+            client.chat("Hi")
+
+    assert not server.requests
+
+
+def test_no_header_is_sent_twice_however_it_is_spelled(serve):
+    server = serve(answer("Hi"))
+    own = {"user-agent": "me", "CONTENT-LENGTH": "1", "content-type": "a/b", "cookie": "a=b"}
+    with Client(Aura(base_url=server.url, headers=own, cookies={"c": "d"})) as client:
+        client.chat("Hi")
+
+    (request,) = server.requests  # where a header that came twice would be an error
+    assert (request.headers["User-Agent"], request.headers["Cookie"]) == ("me", "a=b")
+    assert int(request.headers["Content-Length"]) == len(request.body)
+
+
 def test_a_user_agent_of_ones_own_is_sent_instead(serve):
     server = serve(answer("Hi"))
     with Client(Aura(base_url=server.url, headers={"user-agent": "mine"})) as client:

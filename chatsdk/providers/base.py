@@ -8,7 +8,7 @@ import reprlib
 from typing import Any, ClassVar, TYPE_CHECKING, TypeVar
 
 from chatsdk.errors import ChatError, ProtocolError, StreamInterruptedError, UnsupportedError
-from chatsdk.messages import Delta, Message, Query
+from chatsdk.messages import Delta, Message, Query, step
 from chatsdk.records import field, fields, frozen
 from chatsdk.settings import check_headers, secret
 from chatsdk.wire import Body, malformed, merged_headers, parse, Request, sse
@@ -203,7 +203,7 @@ class Provider:
             StreamInterruptedError: The body ended without the protocol's mark of the end.
             ChatError: Anything else that goes wrong before that mark.
         """
-        whole = not self.end_mark
+        last: Delta | None = None
         nothing = True
         try:
             for event in self.events(body):
@@ -211,19 +211,28 @@ class Provider:
                 if delta is None:
                     continue
                 nothing = False
-                if delta.final and not whole:
-                    whole = True
+                if delta.final and last is None:
+                    last = delta
                     body.hurry()
                 yield delta
         except ChatError:
-            if not (whole and self.end_mark):
+            if last is None or not self.end_mark:
                 raise
-        if not whole:
+        if last is None and self.end_mark:
             raise StreamInterruptedError(
                 f"the answer of {self.name} ended without its end mark", retryable=True
             )
         if nothing and not self.may_be_empty:
             raise ProtocolError(f"the answer of {self.name} is empty", retryable=True)
+        if last is not None:
+            self.judge(last)
+
+    def judge(self, last: Delta) -> None:
+        """Refuse an answer whose last step tells that it failed.
+
+        Raises:
+            ProviderError: Says so.
+        """
 
 
 def merged(body: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,21 +272,29 @@ def member(event: Mapping[str, Any], name: str, kind: type[Kind]) -> Kind | None
     raise malformed(what, reprlib.repr(value))
 
 
-def text_alone(event: Any) -> str | None:
-    """Return the text of an event in OpenAI's form that tells nothing else but its model.
+def text_step(event: Any, id: str = "") -> Delta | None:
+    """Return the step of an event in OpenAI's form that holds a text and nothing else of note.
 
     Most events of an answer are like that, and reading them with care takes five times as long.
     None means that it takes that care.
+
+    Args:
+        event: The event.
+        id: The member that is the answer's id; "": none is.
     """
     try:
         (choice,) = event["choices"]
         said = choice["delta"]
-        text = said["content"]
+        text, model = said["content"], event["model"]
         beside = choice.get("finish_reason") or choice.get("index") or event.get("usage")
-        alone = len(said) == 1 and not beside and type(text) is type(event["model"]) is str
+        known = event.get(id, "")
+        if len(said) > 1 or beside or not text:
+            return None
+        if not type(text) is type(model) is type(known) is str:
+            return None
     except (TypeError, LookupError, ValueError):
         return None
-    return text if alone else None
+    return step(text, model, event, None, known or None)
 
 
 def count(event: Mapping[str, Any], name: str) -> int | None:

@@ -23,7 +23,7 @@ from chatsdk.errors import (
     quoted,
     UnsupportedError,
 )
-from chatsdk.messages import Delta, Message, Query, step, Usage
+from chatsdk.messages import Delta, Message, Query, Usage
 from chatsdk.providers.base import (
     count,
     digest,
@@ -34,7 +34,7 @@ from chatsdk.providers.base import (
     models_in,
     Provider,
     system_text,
-    text_alone,
+    text_step,
     vector_in,
     vectors_in_order,
 )
@@ -310,9 +310,9 @@ class GigaChat(Provider):
 
     def decode(self, event: Any) -> Delta | None:
         """Return the step in an event of a stream or in a whole answer."""
-        text = text_alone(event)
-        if text:
-            return step(text, event["model"], event)
+        quick = text_step(event)
+        if quick is not None:
+            return quick
         if event is DONE:
             return Delta(final=True)
         if not isinstance(event, dict):
@@ -349,13 +349,22 @@ class GigaChat(Provider):
 
     def deltas(self, query: Query, body: Any) -> Iterator[Delta]:
         """Yield the steps of an answer; its id is the request's, since it has no other."""
+        deltas = super().deltas(query, body)
         request_id = body.headers.get("X-Request-Id")
-        for delta in super().deltas(query, body):
-            if request_id is not None:
-                delta, request_id = evolve(delta, id=request_id), None
-            yield delta
-            if delta.final and delta.finish_reason == "error":
-                raise ProviderError("the model of gigachat gave a call with invalid arguments")
+        return deltas if request_id is None else _identified(deltas, request_id)
+
+    def judge(self, last: Delta) -> None:
+        """Refuse an answer that ends with an error, after its text."""
+        if last.finish_reason == "error":
+            raise ProviderError("the model of gigachat gave a call with invalid arguments")
+
+
+def _identified(deltas: Iterator[Delta], id: str) -> Iterator[Delta]:
+    """Yield the steps, the first of them with an id."""
+    for first in deltas:
+        yield evolve(first, id=id)
+        break
+    yield from deltas
 
 
 @cache

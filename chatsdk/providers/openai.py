@@ -26,7 +26,7 @@ from chatsdk.errors import (
     quoted,
     UnsupportedError,
 )
-from chatsdk.messages import Delta, Message, Query, step
+from chatsdk.messages import Delta, Message, Query
 from chatsdk.parts import Media
 from chatsdk.providers.base import (
     count,
@@ -36,7 +36,7 @@ from chatsdk.providers.base import (
     merged,
     models_in,
     Provider,
-    text_alone,
+    text_step,
     vector_in,
     vectors_in_order,
 )
@@ -394,9 +394,9 @@ class OpenAI(Provider):
 
     def decode(self, event: Any) -> Delta | None:
         """Return the step in an event of a stream or in a whole answer."""
-        text = text_alone(event)
-        if text and "error" not in event and "x_groq" not in event:
-            return step(text, event["model"], event, None, member(event, "id", str))
+        quick = text_step(event, "id")
+        if quick is not None and "error" not in event and "x_groq" not in event:
+            return quick
         if event is DONE or event is END:
             return MARK if event is DONE else ENDED
         if not isinstance(event, dict):
