@@ -57,5 +57,5 @@ nitpick_ignore_regex = [
         r"|Executor)",
     ),
     # Types that stand in signatures and that no caller makes.
-    ("py:class", r"(chatsdk\..*\.)?(Arrivals|Headers|Response|Watch)"),
+    ("py:class", r"(chatsdk\..*\.)?(Arrivals|Fetch|Headers|Hook|Response|Watch)"),
 ]
