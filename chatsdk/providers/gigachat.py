@@ -24,6 +24,7 @@ from chatsdk.errors import (
     UnsupportedError,
 )
 from chatsdk.messages import Delta, Message, Query, Usage
+from chatsdk.providers.alike import frame_parser
 from chatsdk.providers.base import (
     count,
     digest,
@@ -305,7 +306,7 @@ class GigaChat(Provider):
         if kind == "application/json":
             return chain(whole(body, parse), (DONE,))
         if kind in ("text/event-stream", ""):
-            return sse(body, parse, DONE)
+            return sse(body, frame_parser(), DONE)
         raise ProtocolError(f"gigachat answered with {kind[:80]!r}, not with events or JSON")
 
     def decode(self, event: Any) -> Delta | None:
