@@ -300,7 +300,6 @@ def _fast() -> tuple[Parse, tuple[type[Exception], ...]]:
 
 
 _quick, _refusals = _fast()  # with chatsdk[fast] 0.4 us for a chunk, else 1.3
-FAST = _quick is not _careful  # whether it is installed
 
 
 def malformed(what: str, received: bytes | str) -> ProtocolError:

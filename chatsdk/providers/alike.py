@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import json
 from typing import Any
 
-from chatsdk.errors import ProtocolError
-from chatsdk.wire import FAST, parse, Parse
+from chatsdk.errors import ChatError
+from chatsdk.messages import Delta, step
+from chatsdk.wire import parse
 
 TRIES = 8  # how often in an answer a frame is looked at for what is the same in the next ones
-PROBE = b"probe"
+PROBE = "probe"
 
 
 class Alike:
-    """Parses the events of one answer in OpenAI's form: 0.7 us less for a chunk than json alone.
+    """Parses the events of one answer in OpenAI's form: 1 us less for a chunk.
 
     Most of them are, byte by byte, what the one before was, but for the text.  What stands before
-    and after it is parsed once; a text without quotes, escapes and control characters between the
-    two makes a document of the same shape.  Any other frame is parsed as it is.
+    and after it is parsed and decoded once; a text between the two that has no quotes, escapes or
+    control characters makes the same step with another text.  Any other frame is parsed as it is.
+
+    Args:
+        decode: Returns the step in an event.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, decode: Callable[[Any], Delta | None]) -> None:
+        self._decode = decode
         self._before = self._after = b"\0"  # which no frame has
         self._begin, self._end = 1, -1
-        self._event: dict[str, Any] = {}
+        self._delta = Delta()
         self._tries = TRIES
 
     def __call__(self, frame: bytes) -> Any:
-        """Return what the whole parser returns."""
+        """Return the `Delta` in a frame that is alike, or the document in any other."""
         begin, end = self._begin, self._end
         if frame[:begin] == self._before and frame[end:] == self._after:
-            text = frame[begin:end]
-            if b'"' not in text and b"\\" not in text:
-                try:
-                    word = text.decode()
-                except UnicodeDecodeError:
-                    return parse(frame)
-                if word.isprintable():
-                    return _with_text(self._event, word)
+            try:
+                text = frame[begin:end].decode()
+            except UnicodeDecodeError:
+                return parse(frame)
+            if text and text.isprintable() and '"' not in text and "\\" not in text:
+                known = self._delta
+                return step(text, known.model, _with_text(known.raw, text), None, known.id)
             return parse(frame)
         event = parse(frame)
         if self._tries:
@@ -52,13 +57,17 @@ class Alike:
             quoted = json.dumps(choice["delta"]["content"], ensure_ascii=False).encode()
             at = frame.find(quoted)
             before, after = frame[:at] + b'"', b'"' + frame[at + len(quoted):]
-            probed = parse(before + PROBE + after)
-            beside = {**event, **choice, "choices": None, "delta": None}
-            flat = not any(isinstance(value, (dict, list)) for value in beside.values())
-        except (ProtocolError, TypeError, LookupError, ValueError):
+            probed = parse(before + PROBE.encode() + after)
+            delta = self._decode(probed)
+        except (ChatError, TypeError, LookupError, ValueError):
             return
-        if flat and probed == _with_text(event, PROBE.decode()):
-            self._before, self._after, self._event = before, after, probed
+        beside = {**event, **choice, "choices": None, "delta": None}
+        if any(isinstance(value, (dict, list)) for value in beside.values()):
+            return  # these would be shared by the steps' raw frames
+        if delta is None or probed != _with_text(event, PROBE):
+            return
+        if delta == step(PROBE, delta.model, probed, None, delta.id):
+            self._before, self._after, self._delta = before, after, delta
             self._begin, self._end = len(before), -len(after)
 
 
@@ -69,8 +78,3 @@ def _with_text(event: dict[str, Any], text: str) -> dict[str, Any]:
     changed["delta"] = {"content": text}
     made["choices"] = [changed]
     return made
-
-
-def frame_parser() -> Parse:
-    """Return what parses the frames of one answer; chatsdk[fast] is faster still by itself."""
-    return parse if FAST else Alike()

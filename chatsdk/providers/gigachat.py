@@ -24,7 +24,7 @@ from chatsdk.errors import (
     UnsupportedError,
 )
 from chatsdk.messages import Delta, Message, Query, Usage
-from chatsdk.providers.alike import frame_parser
+from chatsdk.providers.alike import Alike
 from chatsdk.providers.base import (
     count,
     digest,
@@ -306,11 +306,13 @@ class GigaChat(Provider):
         if kind == "application/json":
             return chain(whole(body, parse), (DONE,))
         if kind in ("text/event-stream", ""):
-            return sse(body, frame_parser(), DONE)
+            return sse(body, Alike(self.decode), DONE)
         raise ProtocolError(f"gigachat answered with {kind[:80]!r}, not with events or JSON")
 
     def decode(self, event: Any) -> Delta | None:
         """Return the step in an event of a stream or in a whole answer."""
+        if type(event) is Delta:
+            return event
         quick = text_step(event)
         if quick is not None:
             return quick

@@ -28,7 +28,7 @@ from chatsdk.errors import (
 )
 from chatsdk.messages import Delta, Message, Query
 from chatsdk.parts import Media
-from chatsdk.providers.alike import frame_parser
+from chatsdk.providers.alike import Alike
 from chatsdk.providers.base import (
     count,
     Fetch,
@@ -391,10 +391,12 @@ class OpenAI(Provider):
         kind = body.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind.endswith("json"):
             return chain(whole(body, parse), (DONE, END))
-        return chain(sse(body, frame_parser(), DONE), (END,))
+        return chain(sse(body, Alike(self.decode), DONE), (END,))
 
     def decode(self, event: Any) -> Delta | None:
         """Return the step in an event of a stream or in a whole answer."""
+        if type(event) is Delta:
+            return event
         quick = text_step(event, "id")
         if quick is not None and "error" not in event and "x_groq" not in event:
             return quick
