@@ -260,7 +260,7 @@ class _Connecting:
         line += value if isinstance(value, bytes) else value.encode("latin-1")
         if b"\n" in line or b"\r" in line:
             raise ValueError(f"the header {header!r} has a line break")
-        self._output(line)
+        self._buffer.append(line)
 
     def getresponse(self: Any) -> Any:
         """Wait for the head of the answer; urllib3 would look for flaws in it for 15 us."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 import logging
 import os
 import threading
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.utils import get_environ_proxies
+import urllib3
 
 from chatsdk.deadlines import Watch
 from chatsdk.errors import ConfigurationError
@@ -79,7 +81,7 @@ class Transport:
         """Send a request and wait for the head of its answer."""
         url = str(prepared.url)
         context = self._context(request) if url.startswith("https:") else None
-        timeout: Any = (watch.timeout.connect, watch.timeout.first)
+        timeout: Any = _waits(watch.timeout.connect, watch.timeout.first)
         with watched(watch):
             response = self._adapter.send(
                 prepared,
@@ -145,6 +147,12 @@ class Transport:
         for call in list(self._running):
             call.abort()
         self._adapter.close()
+
+
+@lru_cache(maxsize=64)
+def _waits(connect: float | None, first: float | None) -> urllib3.Timeout:
+    """Return the bounds of what keeps to no watch: waits inside of TLS within TLS."""
+    return urllib3.Timeout(connect=connect, read=first)
 
 
 def _checked_proxy(proxy: str | None) -> str | None:

@@ -10,7 +10,8 @@ from chatsdk.errors import ChatError
 from chatsdk.messages import Delta, step
 from chatsdk.wire import parse
 
-TRIES = 8  # how often in an answer a frame is looked at for what is the same in the next ones
+FIRST = 2  # frames before which nothing is looked for: the first text must not wait
+TRIES = 8  # how many frames after them are looked at for what is the same in the next ones
 PROBE = "probe"
 
 
@@ -30,7 +31,7 @@ class Alike:
         self._before = self._after = b"\0"  # which no frame has
         self._begin, self._end = 1, -1
         self._delta = Delta()
-        self._tries = TRIES
+        self._left = FIRST + TRIES
 
     def __call__(self, frame: bytes) -> Any:
         """Return the `Delta` in a frame that is alike, or the document in any other."""
@@ -45,13 +46,14 @@ class Alike:
                 return step(text, known.model, _with_text(known.raw, text), None, known.id)
             return parse(frame)
         event = parse(frame)
-        if self._tries:
-            self._learn(frame, event)
+        if self._left:
+            self._left -= 1
+            if self._left < TRIES:
+                self._learn(frame, event)
         return event
 
     def _learn(self, frame: bytes, event: Any) -> None:
         """Remember what stands around the text, if a probe in its place shows that it is that."""
-        self._tries -= 1
         try:
             (choice,) = event["choices"]
             quoted = json.dumps(choice["delta"]["content"], ensure_ascii=False).encode()
@@ -62,7 +64,7 @@ class Alike:
         except (ChatError, TypeError, LookupError, ValueError):
             return
         beside = {**event, **choice, "choices": None, "delta": None}
-        if any(isinstance(value, (dict, list)) for value in beside.values()):
+        if not {dict, list}.isdisjoint(map(type, beside.values())):
             return  # these would be shared by the steps' raw frames
         if delta is None or probed != _with_text(event, PROBE):
             return

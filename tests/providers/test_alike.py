@@ -11,7 +11,7 @@ import pytest
 from chatsdk.errors import ChatError, ProtocolError
 from chatsdk.messages import Delta
 from chatsdk.providers import alike
-from chatsdk.providers.alike import Alike, TRIES
+from chatsdk.providers.alike import Alike, FIRST, TRIES
 from chatsdk.providers.gigachat import GigaChat
 from chatsdk.providers.openai import OpenAI
 from chatsdk.wire import parse
@@ -70,19 +70,19 @@ def test_only_the_first_of_frames_that_are_alike_is_parsed(parsed):
     for number in range(100):
         assert reader(frame(f"word {number}"))["choices"][0]["delta"]["content"] == f"word {number}"
 
-    assert len(parsed) == 2  # the first one, and once more with another text
+    assert len(parsed) == FIRST + 2  # the next one twice, with another text the second time
 
 
 def test_what_is_handed_out_is_nobody_elses():
     reader = reader_of_steps()
-    first, second, third = [reader(frame(text)) for text in "abc"]
+    *_, first, second, third = [reader(frame(text)) for text in "abcdefgh"]
 
     third["choices"][0]["delta"]["content"] = third["choices"][0]["index"] = "changed"
     second["model"] = first["model"] = "changed"
     first["choices"].clear()
 
-    assert reader(frame("d")) == parse(frame("d"))
-    assert second["choices"] == parse(frame("b"))["choices"]
+    assert reader(frame("a")) == parse(frame("a"))
+    assert second["choices"] == parse(frame("g"))["choices"]
 
 
 @pytest.mark.parametrize("beside", [
@@ -100,9 +100,9 @@ def test_frames_with_more_to_them_are_parsed_each(parsed, beside):
     data = frame("a", **beside)
     reader = reader_of_steps()
 
-    for _ in range(3):
+    for _ in range(FIRST + 2):
         assert reader(data) == parse(data)
-    assert parsed.count(data) == 3
+    assert parsed.count(data) == FIRST + 2
 
 
 @pytest.mark.parametrize("data", [
@@ -118,14 +118,15 @@ def test_frames_with_more_to_them_are_parsed_each(parsed, beside):
 ])
 def test_odd_frames_are_read_as_json_reads_them(data):
     reader = reader_of_steps()
-    for number in range(TRIES + 2):
+    for number in range(FIRST + TRIES + 2):
         for one in (data, data.replace(b'"a"', b'"c%d"' % number), frame("b"), frame(" c")):
             assert outcome(reader, one) == outcome(parse, one)
 
 
 def test_bytes_that_are_no_utf_8_are_refused_in_a_known_frame_too():
     reader = reader_of_steps()
-    reader(frame("a"))
+    for _ in range(FIRST + 1):
+        reader(frame("a"))
     broken = frame("a").replace(b'"a"', b'"\xff"')
 
     with pytest.raises(ProtocolError, match="no UTF-8"):
@@ -145,7 +146,7 @@ def test_frames_that_keep_changing_are_not_looked_at_for_ever(parsed):
 @pytest.mark.parametrize("beside", [{"error": None}, {"error": "no"}, {"x_groq": None}, {"id": 5}])
 def test_what_a_service_looks_at_in_each_event_is_looked_at(beside):
     reader = Alike(OPENAI.decode)
-    for text in "abc":
+    for text in "abcde":
         data = frame(text, **beside)
         found, wanted = [
             outcome(lambda data: OPENAI.decode(read(data)), data) for read in (reader, parse)
@@ -155,10 +156,10 @@ def test_what_a_service_looks_at_in_each_event_is_looked_at(beside):
 
 def test_the_id_of_an_answer_is_in_its_steps():
     reader = Alike(OPENAI.decode)
-    steps = [OPENAI.decode(reader(frame(text))) for text in "abc"]
+    steps = [OPENAI.decode(reader(frame(text))) for text in "abcde"]
 
     assert [(step.text, step.id, step.model) for step in steps] == [
-        (text, "chatcmpl-1", "GigaChat") for text in "abc"
+        (text, "chatcmpl-1", "GigaChat") for text in "abcde"
     ]
 
 
