@@ -35,10 +35,9 @@ class Alike:
 
     def __call__(self, frame: bytes) -> Any:
         """Return the `Delta` in a frame that is alike, or the document in any other."""
-        begin, end = self._begin, self._end
-        if frame[:begin] == self._before and frame[end:] == self._after:
+        if frame.startswith(self._before) and frame.endswith(self._after):
             try:
-                text = frame[begin:end].decode()
+                text = frame[self._begin:self._end].decode()
             except UnicodeDecodeError:
                 return parse(frame)
             if text and text.isprintable() and '"' not in text and "\\" not in text:

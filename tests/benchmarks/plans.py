@@ -66,6 +66,7 @@ FEWER = {"litellm": {"plan": "stream-2000", "count": 2_000}}
 MEASURES = {
     "chunks": _stream(20_000, EVERYBODY, sizes=FEWER),
     "chunks-close": _stream(20_000, SDKS, "-close"),
+    "chunks-varied": Measure("chunks", FLOOR, "varied-20000", {"count": 20_000}),
     **{
         f"chunks-{count}": _stream(count, GROWING, quick_rounds=3, once=SLOW.get(count, ()))
         for count in LENGTHS
@@ -166,6 +167,7 @@ class Line:
 LINES = [
     Line("CPU of a chunk", "chunks", limits={"R": 0.9, "O": 0.06}, fast={"R": 0.6}),
     Line("the same, close-delimited body", "chunks-close", limits={"R": 0.55}),
+    Line("frames that all differ", "chunks-varied", limits={"R": 0.9}),
     Line("CPU of a chunk, of 10,000", "chunks-10000"),
     Line("of 100,000", "chunks-100000", limits={"own": 1.1}, own="chunks-10000"),
     Line("one line of 1 MiB, CPU", "line-1", unit="ms"),

@@ -5,6 +5,7 @@ input, or after an hour.  The first part of the path is the plan of the answer:
 
 - ``json``: a whole answer; ``json-close``: and then the connection ends;
 - ``stream-N``: N pieces of text as fast as they go; ``stream-N-close`` without any length;
+- ``varied-N``: the same, where no event has the same members around its text as another;
 - ``line-BYTES``: one event as long as that;
 - ``first-MS``: the head at once and the text MS milliseconds later; the text is when the question
   had come and when the text left;
@@ -60,9 +61,12 @@ def end(chunked):
 
 
 @cache
-def body(count, chunked):
+def body(count, chunked, varied=False):
     """Return a whole stream of so many pieces of text."""
-    pieces = [event({"content": f" word{number % 1000:03}"}) for number in range(count)]
+    pieces = []
+    for number in range(count):
+        beside = {"obfuscation": f"{number:08x}"} if varied else {}
+        pieces.append(event({"content": f" word{number % 1000:03}"}, **beside))
     frames = [framed(piece, chunked) for piece in [event(ROLE), *pieces]]
     return head(chunked) + b"".join(frames) + end(chunked)
 
@@ -115,6 +119,8 @@ def answer(sock, plan):
         sock.sendall(document(not keep))
     elif kind == "stream":
         sock.sendall(body(*sizes, keep))
+    elif kind == "varied":
+        sock.sendall(body(*sizes, keep, varied=True))
     elif kind == "line":
         sock.sendall(line(*sizes))
     elif kind == "first":
