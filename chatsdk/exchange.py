@@ -361,7 +361,7 @@ class Exchange:
             known["Authorization"] = f"Bearer {token.value}"
             self.tokens.append(token.value)
         if request.cookies or self._cookies:
-            known["Cookie"] = self._cookie_header(request, prepared)
+            known.update(self._cookie_header(request, prepared))
         if request.json is not None:
             # Not requests' own json=, which escapes: services ask for UTF-8 as it is.
             prepared.body = _encode(request.json).encode()
@@ -376,12 +376,16 @@ class Exchange:
         prepared.headers = Headers(headers)
         return prepared  # type: ignore[no-any-return]
 
-    def _cookie_header(self, request: Request, prepared: requests.PreparedRequest) -> Any:
-        jar: Any = RequestsCookieJar()  # untyped in requests
+    def _cookie_header(
+        self, request: Request, prepared: requests.PreparedRequest
+    ) -> dict[str, str]:
+        """Return the header for the cookies that belong to an address; it may be none."""
+        jar: Any = RequestsCookieJar()  # untyped in requests, as what follows
         jar.update(self._cookies or {})
         jar.update(request.cookies)
-        header: Any = get_cookie_header
-        return header(jar, prepared) or ""
+        cookie: Any = get_cookie_header
+        header = cookie(jar, prepared)
+        return {"Cookie": header} if header else {}
 
     def _log(self, request: Request, outcome: str, began: float) -> None:
         if log.isEnabledFor(logging.DEBUG):

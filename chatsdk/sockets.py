@@ -30,6 +30,7 @@ from chatsdk.deadlines import Timeout, Watch
 from chatsdk.errors import ConfigurationError
 from chatsdk.wire import Chunks
 
+LONGEST_READ = 64 * 2**10  # bytes
 POOL = 256  # idle connections kept for a host; more threads than that open more and close them
 _local = threading.local()
 
@@ -132,7 +133,7 @@ class _Answer(http.client.HTTPResponse):
         elif not self.chunked:
             self.will_close = True
 
-    def read1(self: Any, n: int = -1) -> bytes:
+    def read1(self: Any, n: int = LONGEST_READ) -> bytes:
         """Return what has arrived of the body, at least a byte of it; b"" at its end."""
         if self.fp is None:
             return b""

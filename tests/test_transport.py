@@ -145,11 +145,12 @@ def test_a_redirect_takes_nothing_to_another_host(serve, status):
 # Cookies
 
 
-def test_cookies_live_as_long_as_one_call(serve):
+def h2o_that_sets(cookie):
+    """Return what H2o answers, with a cookie in its first answer."""
     def play(peer):
         path = peer.request.target
         if path == "/settings":
-            return answer(b"", "303 See Other", Location="/", Set_Cookie="session=s-1; Path=/")
+            return answer(b"", "303 See Other", Location="/", Set_Cookie=cookie)
         if path == "/conversation":
             return document({"conversationId": "c-1"})
         if peer.request.method == "DELETE":
@@ -159,7 +160,11 @@ def test_cookies_live_as_long_as_one_call(serve):
             Content_Type="text/event-stream",
         )
 
-    server = serve(play)
+    return play
+
+
+def test_cookies_live_as_long_as_one_call(serve):
+    server = serve(h2o_that_sets("session=s-1; Path=/"))
     with Client(H2o(base_url=server.url, cookies={"own": "1"})) as client:
         assert [client.chat("Hi").text, client.chat("Hi").text] == ["Hi", "Hi"]
 
@@ -167,6 +172,15 @@ def test_cookies_live_as_long_as_one_call(serve):
     assert cookies[0] == cookies[4] == "own=1"
     for cookie in (*cookies[1:4], *cookies[5:]):
         assert set(cookie.split("; ")) == {"own=1", "session=s-1"}
+
+
+@pytest.mark.parametrize("cookie", ["a=b; Path=/other", "a=b; Secure", "a=b; Max-Age=0", "=; x"])
+def test_a_cookie_for_elsewhere_is_no_header_at_all(serve, cookie):
+    server = serve(h2o_that_sets(cookie))
+    with Client(H2o(base_url=server.url)) as client:
+        assert client.chat("Hi").text == "Hi"
+
+    assert not any("Cookie" in request.headers for request in server.requests)
 
 
 # Proxies
