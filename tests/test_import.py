@@ -92,7 +92,8 @@ def test_a_provider_is_loaded_when_it_is_asked_for(name):
 
     others = {module.partition(":")[0] for module in TABLE.values()} & found
     of_some = {
-        "chatsdk.parts", "chatsdk.ratelimits", "chatsdk.results", "uuid", "urllib3.contrib.socks",
+        "chatsdk.parts", "chatsdk.ratelimits", "chatsdk.results", "msgspec", "uuid",
+        "urllib3.contrib.socks",
     }
     assert not found & (LATE - of_some)
     spoken = {"chatsdk.providers.openai"} if name in PRESETS or "openai" in name else set()
@@ -108,7 +109,8 @@ with Simulator() as sim, Client("gigachat", api_key="a", **sim.fields("gigachat"
     assert client.chat("Hi").text
 """
     for_tokens, of_simulator = {"chatsdk.tokens", "uuid"}, {"difflib", "uuid"}
-    assert loaded(asked) & LATE <= for_tokens | of_simulator | {"urllib3.contrib.socks"}
+    of_extras = {"msgspec", "urllib3.contrib.socks"}
+    assert loaded(asked) & LATE <= for_tokens | of_simulator | of_extras
 
 
 def test_the_simulator_needs_the_standard_library_only():

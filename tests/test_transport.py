@@ -31,6 +31,7 @@ from chatsdk.providers.aura import Aura
 from chatsdk.providers.flowgpt import FlowGpt
 from chatsdk.providers.gigachat import GigaChat
 from chatsdk.providers.h2o import H2o
+from chatsdk.sockets import _POOLS
 
 pytestmark = pytest.mark.chat_network  # names under .example that nothing is asked for
 
@@ -97,6 +98,31 @@ def test_no_header_is_sent_twice_however_it_is_spelled(serve):
     (request,) = server.requests  # where a header that came twice would be an error
     assert (request.headers["User-Agent"], request.headers["Cookie"]) == ("me", "a=b")
     assert int(request.headers["Content-Length"]) == len(request.body)
+
+
+@pytest.mark.parametrize("name", ["Host", "host"])
+def test_a_host_of_ones_own_is_sent_instead(serve, name):
+    server = serve(answer("Hi"))
+    with Client(Aura(base_url=server.url, headers={name: "chat.example"})) as client:
+        client.chat("Hi")
+
+    assert server.requests[0].headers["Host"] == "chat.example"
+
+
+def test_a_host_is_named_with_its_port_unless_that_is_the_usual_one():
+    def authority(scheme, host, port, tunnel=None):
+        connection = _POOLS[scheme].ConnectionCls(host, port)
+        if tunnel is not None:
+            connection.set_tunnel(*tunnel)
+        return connection._authority("/")
+
+    assert authority("http", "chat.example", 80) == "chat.example"
+    assert authority("https", "chat.example", 443) == "chat.example"
+    assert authority("https", "chat.example", 80) == "chat.example:80"
+    assert authority("http", "::1", 8000) == "[::1]:8000"
+    assert authority("http", "::1", 80) == "[::1]"
+    assert authority("https", "proxy", 3128, ("chat.example", 443)) == "chat.example"
+    assert authority("https", "proxy", 3128, ("chat.example", 8443)) == "chat.example:8443"
 
 
 def test_a_user_agent_of_ones_own_is_sent_instead(serve):
