@@ -245,8 +245,6 @@ class _Connecting:
         """
         watch = _current()
         if watch is not None:
-            if watch.fresh and self.used:
-                self.close()
             watch.reused = self.used
             if self.sock is not None:
                 watch.attach(self.sock)
@@ -333,11 +331,26 @@ class _HTTPSConnection(_Connecting, HTTPSConnection):
             self.is_verified = True  # said once by us; urllib3 would warn at every connection
 
 
-class _HTTPPool(HTTPConnectionPool):
+class _Keeping:
+    """What all pools of connections do beside urllib3's own."""
+
+    def _get_conn(self, timeout: Any = None) -> Any:
+        """Return a kept connection; one that must not be used again is closed, and so opened anew.
+
+        Here and not later: urllib3 now sees that it needs its tunnel through a proxy.
+        """
+        connection = super()._get_conn(timeout)  # type: ignore[misc]
+        watch = _current()
+        if watch is not None and watch.fresh and connection.used:
+            connection.close()
+        return connection
+
+
+class _HTTPPool(_Keeping, HTTPConnectionPool):
     ConnectionCls = _HTTPConnection
 
 
-class _HTTPSPool(HTTPSConnectionPool):
+class _HTTPSPool(_Keeping, HTTPSConnectionPool):
     ConnectionCls = _HTTPSConnection
 
 
@@ -365,10 +378,10 @@ def _socks_pools() -> dict[str, Any]:
     class SecureConnection(_Connecting, SOCKSHTTPSConnection):
         _new_conn = new_conn
 
-    class Pool(HTTPConnectionPool):
+    class Pool(_Keeping, HTTPConnectionPool):
         ConnectionCls = Connection
 
-    class SecurePool(HTTPSConnectionPool):
+    class SecurePool(_Keeping, HTTPSConnectionPool):
         ConnectionCls = SecureConnection
 
     return {"http": Pool, "https": SecurePool}

@@ -16,6 +16,7 @@ from servers import answer, chunk, document, frame, gigachat, head, said
 import trustme
 
 from chatsdk import __version__, Client, Limits, MemoryTokenStore, RetryPolicy, Timeout
+from chatsdk.deadlines import Watch
 from chatsdk.errors import (
     APIConnectionError,
     APIStatusError,
@@ -31,7 +32,8 @@ from chatsdk.providers.aura import Aura
 from chatsdk.providers.flowgpt import FlowGpt
 from chatsdk.providers.gigachat import GigaChat
 from chatsdk.providers.h2o import H2o
-from chatsdk.sockets import _POOLS
+from chatsdk.responses import Response
+from chatsdk.sockets import _POOLS, Adapter, tls_context, watched
 
 pytestmark = pytest.mark.chat_network  # names under .example that nothing is asked for
 
@@ -464,6 +466,28 @@ def test_a_proxy_is_a_tunnel_for_tls(serve, secure, ca_file):
     assert connect.headers["Proxy-Authorization"].startswith("Basic ")
     assert "Authorization" not in connect.headers
     assert "Proxy-Authorization" not in server.requests[0].headers
+
+
+def test_a_new_connection_in_place_of_a_kept_one_goes_through_the_tunnel_too(
+    serve, secure, ca_file
+):
+    server, proxy = secure(said("Hi")), serve(tunnel)
+    request = requests.Request("GET", server.url).prepare()
+    adapter, context = Adapter(Response), tls_context(ca_file, None)
+    try:
+        for fresh in (False, True):
+            watch = Watch(Timeout())
+            watch.fresh = fresh
+            with watched(watch):
+                response = adapter.send(
+                    request, stream=True, verify=context, proxies={"https": proxy.url}
+                )
+            response.attend(watch, Limits(), lambda error: error)
+            assert response.content and not watch.reused
+    finally:
+        adapter.close()
+
+    assert [connect.target for connect in proxy.requests] == 2 * [f"127.0.0.1:{server.port}"]
 
 
 def test_a_proxy_may_speak_tls_itself(serve, secure, authority, ca_file, monkeypatch):
