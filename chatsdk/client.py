@@ -130,7 +130,7 @@ class Client:
         self._drop_unsupported = drop_unsupported
         hooks = (on_request, on_retry, on_reply, on_error)
         self._hooks = None
-        if any(hooks):
+        if any(hook is not None for hook in hooks):
             from chatsdk.hooks import Hooks
 
             self._hooks = Hooks(*hooks)

@@ -485,7 +485,9 @@ def test_a_replay_that_waits_for_its_head_ends_when_the_client_is_closed(tape):
     with Client("aura", replay=Cassette(tape, speed=1), **options) as client:
         asking = threading.Thread(target=ask)
         asking.start()
+        ends = time.monotonic() + 20
         while not client._transport._running:
+            assert time.monotonic() < ends
             time.sleep(0.001)
         client.close()
         asking.join(20)

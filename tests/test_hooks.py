@@ -500,7 +500,7 @@ def test_a_client_is_pickled_with_hooks_that_can_be():
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("value", [1, "print", object()])
+@pytest.mark.parametrize("value", [1, "print", object(), 0, "", False])
 def test_a_hook_is_callable(name, value):
     with pytest.raises(TypeError, match=f"{name} must be callable, not"):
         Client("gigachat", access_token="a", **{name: value})

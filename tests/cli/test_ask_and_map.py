@@ -43,6 +43,13 @@ def at(monkeypatch, serve):
     return start
 
 
+def wait_for(condition):
+    ends = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
 def lines_of(path):
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
@@ -351,8 +358,7 @@ def test_ctrl_c_is_status_130_within_a_second_and_leaves_whole_lines(tmp_path):
             INTERRUPTED, "map", source, "-o", out, "--target", "h2o", "--workers", 4,
             "--base-url", fields["base_url"],
         )
-        while sum(request.scenario == "stall" for request in simulator.requests) < 4:
-            time.sleep(0.01)
+        wait_for(lambda: sum(r.scenario == "stall" for r in simulator.requests) >= 4)
         seconds, _, err = child.interrupt()
         assert child.status == 130
         assert seconds < 1 + LOADED
@@ -366,8 +372,7 @@ def test_ctrl_c_in_ask_is_status_130(tmp_path):
     with Simulator(scenario="stall") as simulator:
         fields = simulator.fields("h2o")
         child = Child(INTERRUPTED, "ask", "h2o", "Hi", "--base-url", fields["base_url"])
-        while not any(request.scenario == "stall" for request in simulator.requests):
-            time.sleep(0.01)
+        wait_for(lambda: any(r.scenario == "stall" for r in simulator.requests))
         seconds, _, err = child.interrupt()
         assert (child.status, err) == (130, "")
         assert seconds < 1 + LOADED
