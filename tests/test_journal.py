@@ -167,7 +167,9 @@ def test_an_answer_that_came_before_the_loop_was_left_is_recorded(serve, path):
         answers = client.map(["a", "b"], journal=path)
         next(answers)
         assert server.settled(2)
+        ends = time.monotonic() + PATIENCE
         while len(client._open) > 1:  # until both calls are over: the map itself is left
+            assert time.monotonic() < ends
             time.sleep(0.001)
         answers.close()
     assert sorted(texts(Journal(path))) == ["<a>", "<b>"]
